@@ -1,0 +1,151 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! Events, the buffer that they are fetched into, and deadlines.
+
+use crate::uapi;
+use rustix::time::{clock_gettime, ClockId};
+use std::time::Duration;
+
+/// Until when to wait: an absolute time of CLOCK_MONOTONIC, so that a call which was interrupted
+/// and is made again does not wait longer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Deadline(u64);
+
+impl Deadline {
+    /// Do not wait.
+    pub const NOW: Self = Self(uapi::IVSHMEM_DEADLINE_NOW as u64);
+    /// Wait without limit.
+    pub const NEVER: Self = Self(uapi::IVSHMEM_DEADLINE_NEVER);
+
+    /// `duration` from now on. What does not fit is [`NEVER`](Self::NEVER).
+    #[must_use]
+    pub fn after(duration: Duration) -> Self {
+        let now = clock_gettime(ClockId::Monotonic);
+        let now = Duration::new(
+            now.tv_sec.try_into().unwrap_or(0),
+            now.tv_nsec.try_into().unwrap_or(0),
+        );
+        Self::at(now.saturating_add(duration))
+    }
+
+    /// At a time of CLOCK_MONOTONIC. Time 0 is moved to the first nanosecond, as 0 stands for
+    /// [`NOW`](Self::NOW).
+    #[must_use]
+    pub fn at(time: Duration) -> Self {
+        Self(u64::try_from(time.as_nanos()).unwrap_or(u64::MAX).max(1))
+    }
+
+    /// The value as the kernel takes it, in nanoseconds.
+    #[must_use]
+    pub fn as_nanos(self) -> u64 {
+        self.0
+    }
+}
+
+/// What happened to one vector or one peer since the same file last asked.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Event {
+    /// What happened.
+    pub kind: EventKind,
+    /// The device could not interrupt for some time: there may have been more. Look at the
+    /// shared memory, as after every event.
+    pub may_have_lost: bool,
+    /// CLOCK_MONOTONIC time at which the last of it was seen.
+    pub time: Duration,
+}
+
+/// The kinds of events.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum EventKind {
+    /// Interrupts on a vector. Doorbells that follow each other closely may merge: at least 1
+    /// for any number of them, never more than were rung. A peer's state change is an interrupt
+    /// on vector 0 too.
+    Doorbell {
+        /// The vector.
+        vector: u32,
+        /// Interrupts taken since this file's previous event of the vector.
+        count: u64,
+    },
+    /// The state of a peer changed.
+    State {
+        /// The peer.
+        peer: u32,
+        /// Its state at this file's previous event of it, or when the file was opened.
+        old: u32,
+        /// Its state now; 0 = absent.
+        new: u32,
+        /// How many changes were seen. More than 1 with `old == new`: the peer went and came.
+        changes: u64,
+    },
+    /// A kind that is newer than this library.
+    Other {
+        /// The kernel's number for it.
+        kind: u32,
+        /// Which of that kind.
+        index: u32,
+    },
+}
+
+impl From<&uapi::ivshmem_event> for Event {
+    fn from(raw: &uapi::ivshmem_event) -> Self {
+        let kind = match raw.kind {
+            uapi::IVSHMEM_EVENT_DOORBELL => EventKind::Doorbell {
+                vector: raw.index,
+                count: raw.count,
+            },
+            uapi::IVSHMEM_EVENT_STATE => EventKind::State {
+                peer: raw.index,
+                old: raw.old_state,
+                new: raw.new_state,
+                changes: raw.changes,
+            },
+            kind => EventKind::Other {
+                kind,
+                index: raw.index,
+            },
+        };
+        Self {
+            kind,
+            may_have_lost: raw.flags & uapi::IVSHMEM_EVENT_MAY_HAVE_LOST != 0,
+            time: Duration::from_nanos(raw.time),
+        }
+    }
+}
+
+/// Room for events, to be used again and again.
+#[derive(Debug, Clone)]
+pub struct EventBuffer {
+    pub(crate) records: Vec<uapi::ivshmem_event>,
+}
+
+impl EventBuffer {
+    /// Room for `capacity` events, at least 1. What does not fit waits for the next call; one
+    /// for each vector and each peer always suffices.
+    #[must_use]
+    pub fn new(capacity: usize) -> Self {
+        let capacity = capacity.clamp(1, u32::MAX as usize);
+        Self {
+            records: vec![uapi::ivshmem_event::default(); capacity],
+        }
+    }
+}
+
+/// The events of one call of [`Device::events`](crate::Device::events), state changes first.
+#[derive(Debug, Clone)]
+pub struct Events<'a> {
+    pub(crate) records: std::slice::Iter<'a, uapi::ivshmem_event>,
+}
+
+impl Iterator for Events<'_> {
+    type Item = Event;
+
+    fn next(&mut self) -> Option<Event> {
+        self.records.next().map(Event::from)
+    }
+
+    fn size_hint(&self) -> (usize, Option<usize>) {
+        self.records.size_hint()
+    }
+}
+
+impl ExactSizeIterator for Events<'_> {}

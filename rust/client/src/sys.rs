@@ -1,0 +1,226 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! The system calls that need `unsafe`, and access to mapped shared memory.
+//!
+//! Nothing else in the crate is allowed to use `unsafe`. Everything here is a thin, safe function
+//! or type: it owns the argument that makes its call sound and decides nothing else. Used by
+//! [`device`](crate::device) and [`mapping`](crate::mapping).
+#![allow(unsafe_code)]
+
+use crate::uapi;
+use rustix::fd::BorrowedFd;
+use rustix::io;
+use rustix::ioctl::{ioctl, Getter, Setter, Updater};
+use rustix::mm::{mmap, munmap, MapFlags, ProtFlags};
+use std::ptr::NonNull;
+use std::sync::atomic::AtomicU32;
+
+/// `IVSHMEM_IOC_INFO`.
+pub(crate) fn info(fd: BorrowedFd<'_>) -> io::Result<uapi::ivshmem_info> {
+    // SAFETY: the number's direction and size are those of `ivshmem_info`, which is made of
+    // integers only, so every bit pattern that the kernel stores is a valid value.
+    unsafe {
+        ioctl(
+            fd,
+            Getter::<{ uapi::IVSHMEM_IOC_INFO }, uapi::ivshmem_info>::new(),
+        )
+    }
+}
+
+/// `IVSHMEM_IOC_GET_STATE`.
+pub(crate) fn get_state(fd: BorrowedFd<'_>, state: &mut uapi::ivshmem_state) -> io::Result<()> {
+    // SAFETY: reads and writes one `ivshmem_state` (integers only) at the pointer that it gets.
+    unsafe {
+        ioctl(
+            fd,
+            Updater::<{ uapi::IVSHMEM_IOC_GET_STATE }, _>::new(state),
+        )
+    }
+}
+
+/// `IVSHMEM_IOC_SET_STATE`.
+pub(crate) fn set_state(fd: BorrowedFd<'_>, state: uapi::ivshmem_state) -> io::Result<()> {
+    // SAFETY: only reads one `ivshmem_state` at the pointer that it gets.
+    unsafe { ioctl(fd, Setter::<{ uapi::IVSHMEM_IOC_SET_STATE }, _>::new(state)) }
+}
+
+/// `IVSHMEM_IOC_DOORBELL`.
+pub(crate) fn doorbell(fd: BorrowedFd<'_>, doorbell: uapi::ivshmem_doorbell) -> io::Result<()> {
+    // SAFETY: only reads one `ivshmem_doorbell` at the pointer that it gets.
+    unsafe {
+        ioctl(
+            fd,
+            Setter::<{ uapi::IVSHMEM_IOC_DOORBELL }, _>::new(doorbell),
+        )
+    }
+}
+
+/// `IVSHMEM_IOC_EVENTS`: stores records at the beginning of `records`, returns how many.
+pub(crate) fn events(
+    fd: BorrowedFd<'_>,
+    records: &mut [uapi::ivshmem_event],
+    deadline: u64,
+) -> io::Result<usize> {
+    let mut call = uapi::ivshmem_events {
+        records: records.as_mut_ptr() as u64,
+        capacity: u32::try_from(records.len()).unwrap_or(u32::MAX),
+        record_size: size_of::<uapi::ivshmem_event>() as u32,
+        deadline,
+        ..Default::default()
+    };
+    // SAFETY: besides the structure itself, the kernel writes at most `capacity` records of
+    // `record_size` bytes at `records`, which is the slice that we hold exclusively. Records are
+    // made of integers only.
+    unsafe {
+        ioctl(
+            fd,
+            Updater::<{ uapi::IVSHMEM_IOC_EVENTS }, _>::new(&mut call),
+        )?;
+    }
+    Ok((call.count as usize).min(records.len()))
+}
+
+/// A shared mapping of a part of the region. Unmapped when dropped.
+#[derive(Debug)]
+pub(crate) struct Memory {
+    base: NonNull<u8>,
+    length: usize,
+}
+
+// SAFETY: the mapping belongs to the process and not to a thread, and is reached by volatile and
+// atomic accesses only.
+unsafe impl Send for Memory {}
+// SAFETY: as above.
+unsafe impl Sync for Memory {}
+
+impl Memory {
+    /// Maps `length` bytes of the device file from `offset` on.
+    pub(crate) fn map(
+        fd: BorrowedFd<'_>,
+        offset: u64,
+        length: usize,
+        writable: bool,
+    ) -> io::Result<Self> {
+        let mut protection = ProtFlags::READ;
+        protection.set(ProtFlags::WRITE, writable);
+        // SAFETY: no address is asked for, so no existing mapping is touched.
+        let base = unsafe {
+            mmap(
+                std::ptr::null_mut(),
+                length,
+                protection,
+                MapFlags::SHARED,
+                fd,
+                offset,
+            )?
+        };
+        let base = NonNull::new(base.cast()).ok_or(io::Errno::NOMEM)?;
+        Ok(Self { base, length })
+    }
+
+    /// Length in bytes.
+    pub(crate) fn length(&self) -> usize {
+        self.length
+    }
+
+    /// Address of `size` bytes at `offset`, if they lie in the mapping.
+    fn at(&self, offset: usize, size: usize) -> Option<NonNull<u8>> {
+        let end = offset.checked_add(size)?;
+        // SAFETY: `offset` is inside the mapping or just behind it.
+        (end <= self.length).then(|| unsafe { self.base.add(offset) })
+    }
+
+    /// The word at `offset`, if it is aligned and inside. On a mapping that is not writable only
+    /// loads are allowed: the callers see to that.
+    pub(crate) fn word(&self, offset: usize) -> Option<&AtomicU32> {
+        let word = self.at(offset, 4)?.cast::<u32>();
+        if !word.is_aligned() {
+            return None;
+        }
+        // SAFETY: aligned, inside the mapping, and alive as long as `self`. The memory is shared
+        // with other peers, whose accesses are like those of another thread's atomics. Nobody
+        // accesses it but by atomics and volatile bytes.
+        Some(unsafe { AtomicU32::from_ptr(word.as_ptr()) })
+    }
+
+    /// Copies from `offset` on into `bytes`; `None` if the range is not inside.
+    pub(crate) fn read(&self, offset: usize, bytes: &mut [u8]) -> Option<()> {
+        let source = self.at(offset, bytes.len())?;
+        for (i, byte) in bytes.iter_mut().enumerate() {
+            // SAFETY: `at` checked the whole range. Volatile, as a peer may change it meanwhile.
+            *byte = unsafe { source.add(i).read_volatile() };
+        }
+        Some(())
+    }
+
+    /// Copies `bytes` to `offset` on; `None` if the range is not inside. The mapping must be
+    /// writable: the callers see to that.
+    pub(crate) fn write(&self, offset: usize, bytes: &[u8]) -> Option<()> {
+        let target = self.at(offset, bytes.len())?;
+        for (i, byte) in bytes.iter().enumerate() {
+            // SAFETY: `at` checked the whole range. Volatile, as a peer may read it meanwhile.
+            unsafe { target.add(i).write_volatile(*byte) };
+        }
+        Some(())
+    }
+}
+
+impl Drop for Memory {
+    fn drop(&mut self) {
+        // SAFETY: exactly what `map` got, and nothing borrowed from `self` is alive. An error
+        // would mean that the range is not ours, and there is nothing that we could do.
+        let _ = unsafe { munmap(self.base.as_ptr().cast(), self.length) };
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use rustix::fd::AsFd;
+    use std::io::{Seek, Write};
+    use std::sync::atomic::Ordering;
+
+    fn page() -> (std::fs::File, Memory) {
+        let name = format!("ivshmem-sys-test-{}", std::process::id());
+        let path = std::env::temp_dir().join(name);
+        let mut file = std::fs::File::options()
+            .read(true)
+            .write(true)
+            .create(true)
+            .truncate(true)
+            .open(&path)
+            .expect("temporary file");
+        std::fs::remove_file(&path).expect("unlink");
+        file.write_all(&[7; 4096]).expect("fill");
+        file.rewind().expect("rewind");
+        let memory = Memory::map(file.as_fd(), 0, 4096, true).expect("map");
+        (file, memory)
+    }
+
+    #[test]
+    fn ranges_are_checked() {
+        let (_file, memory) = page();
+        assert!(memory.word(4092).is_some());
+        assert!(memory.word(4093).is_none(), "unaligned");
+        assert!(memory.word(4096).is_none(), "behind the end");
+        assert!(memory.word(usize::MAX - 3).is_none(), "overflow");
+        assert!(memory.read(4090, &mut [0; 6]).is_some());
+        assert!(memory.read(4091, &mut [0; 6]).is_none());
+        assert!(memory.write(usize::MAX, &[0; 2]).is_none());
+        assert!(memory.read(4096, &mut []).is_some(), "nothing, at the end");
+    }
+
+    #[test]
+    fn bytes_and_words_are_the_same_memory() {
+        let (_file, memory) = page();
+        memory
+            .write(8, &0x1234_5678_u32.to_ne_bytes())
+            .expect("write");
+        let word = memory.word(8).expect("word");
+        assert_eq!(word.load(Ordering::Relaxed), 0x1234_5678);
+        word.store(9, Ordering::Relaxed);
+        let mut bytes = [0; 5];
+        memory.read(8, &mut bytes).expect("read");
+        assert_eq!(bytes[..4], 9_u32.to_ne_bytes());
+        assert_eq!(bytes[4], 7);
+    }
+}
