@@ -90,6 +90,8 @@ impl fmt::Display for CapabilityError {
     }
 }
 
+impl core::error::Error for CapabilityError {}
+
 impl From<FindError> for CapabilityError {
     fn from(why: FindError) -> Self {
         Self::NotFound(why)
@@ -113,6 +115,7 @@ impl VendorCapability {
             return Err(CapabilityError::Beyond { offset, length });
         }
 
+        // Sums of `offset` and a field stay below 0x100: what `length` spans ends there at the latest.
         let u64_at = |field: u8| {
             let low = u64::from(config.read(offset + field));
             low | (u64::from(config.read(offset + field + 4)) << 32)

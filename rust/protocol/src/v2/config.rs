@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0 OR MIT
 
-//! The PCI side of the device (specification: "PCI Configuration Space" and "Protocols").
+//! The PCI side of the device (specification: "Header Registers" and "Protocols").
 //!
 //! Only what the specification of IVSHMEM or of PCI fixes is here; what hypervisors differ in
 //! (BAR sizes, number of vectors, place of the capabilities) has to be discovered.
@@ -102,7 +102,7 @@ pub const CAPABILITY_MSIX: u8 = 0x11;
 /// End of the header, and lowest place of a capability.
 const HEADER_END: u8 = 0x40;
 
-/// How many capabilities fit behind the header: a list that is longer has a loop in it.
+/// How many capabilities fit behind the header: a list with more has a loop in it.
 const CAPABILITIES_MAX: usize = (0x100 - HEADER_END as usize) / 4;
 
 /// Read access to the first 256 bytes of a device's configuration space.
@@ -153,6 +153,8 @@ impl fmt::Display for FindError {
     }
 }
 
+impl core::error::Error for FindError {}
+
 /// Offset of the first capability with `id`, found by following the list.
 ///
 /// The list is what counts: Jailhouse leaves the bytes of capabilities that it has taken
@@ -166,7 +168,8 @@ pub fn find_capability<C: ConfigSpace + ?Sized>(config: &C, id: u8) -> Result<u8
         return Err(FindError::Missing { id });
     }
     let mut pointer = config.read(CAPABILITY_POINTER) as u8;
-    for _ in 0..CAPABILITIES_MAX {
+    // Once more than there are places, so that a list that fills them all is seen to end.
+    for _ in 0..=CAPABILITIES_MAX {
         if pointer == 0 {
             return Err(FindError::Missing { id });
         }

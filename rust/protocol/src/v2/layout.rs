@@ -159,6 +159,8 @@ impl fmt::Display for LayoutError {
     }
 }
 
+impl core::error::Error for LayoutError {}
+
 /// A part of the region.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Section {
@@ -172,8 +174,8 @@ impl Section {
     /// Offset of the first byte behind it.
     #[must_use]
     pub const fn end(&self) -> u64 {
-        // A `Layout` keeps every section below `REGION_SIZE_MAX`.
-        self.offset + self.size
+        // Never saturates in a section of a `Layout`: those end at `REGION_SIZE_MAX` at the latest.
+        self.offset.saturating_add(self.size)
     }
 
     /// Whether the byte at `offset` is in it.
@@ -182,10 +184,11 @@ impl Section {
         offset >= self.offset && offset < self.end()
     }
 
-    /// Whether a kernel with pages of `page_size` bytes (a power of two) can map it alone.
+    /// Whether a kernel with pages of `page_size` bytes (a power of two) can map it alone, in a
+    /// region that begins on a page ([`Place::is_mappable`]).
     #[must_use]
     pub const fn is_mappable(&self, page_size: u64) -> bool {
-        self.size != 0 && self.offset % page_size == 0 && self.size % page_size == 0
+        self.size != 0 && on_page(self.offset, page_size) && on_page(self.size, page_size)
     }
 }
 
@@ -196,9 +199,22 @@ pub enum Refused {
     ReadOnly,
     /// It begins at or beyond the end of the region, or a mapping reaches beyond it.
     Beyond,
-    /// A mapping touches a section that does not begin and end on a page of this kernel.
+    /// A mapping does not begin and end on a page of this kernel, or touches a section that does
+    /// not.
     NotMappable,
 }
+
+impl fmt::Display for Refused {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::ReadOnly => "this peer may not write there",
+            Self::Beyond => "beyond the end of the shared memory region",
+            Self::NotMappable => "not on page boundaries of this kernel",
+        })
+    }
+}
+
+impl core::error::Error for Refused {}
 
 /// Where the region is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -211,7 +227,8 @@ pub enum Place {
 
 impl Place {
     /// Where the region of `layout` is, given the size of BAR 2 (0 if there is none) and the
-    /// capability's address.
+    /// capability's address. The BAR counts if there are both. The end of a region at an address
+    /// is an address too: it fits 64 bits.
     ///
     /// # Errors
     ///
@@ -247,6 +264,17 @@ impl Place {
             return Err(LayoutError::AddressOverflow { address, region });
         }
         Ok(Self::Address(address))
+    }
+
+    /// Whether the region begins on a page of a kernel with pages of `page_size` bytes (a power of
+    /// two). If not, nothing of it can be mapped, whatever [`Layout::map`] says: that knows only
+    /// offsets. A BAR is aligned to its own size, which is no less than any section in it.
+    #[must_use]
+    pub const fn is_mappable(self, page_size: u64) -> bool {
+        match self {
+            Self::Bar => true,
+            Self::Address(address) => on_page(address, page_size),
+        }
     }
 }
 
@@ -316,7 +344,7 @@ impl Layout {
         }
 
         Ok(Self {
-            // Both are below `MAX_PEERS_LIMIT`.
+            // Neither is above `MAX_PEERS_LIMIT`.
             id: id as u16,
             max_peers: max_peers as u16,
             state_table_size: state_table_size as u64,
@@ -433,16 +461,21 @@ impl Layout {
     }
 
     /// Whether `range` can be mapped, for writing too if `writable`, by a kernel with pages of
-    /// `page_size` bytes. The range is not empty, and begins and ends on a page.
+    /// `page_size` bytes (a power of two), in a region that begins on a page
+    /// ([`Place::is_mappable`]).
     ///
     /// # Errors
     ///
-    /// [`Refused::Beyond`] if the range is not within the region, [`Refused::NotMappable`] if a
-    /// page of it would show a piece of a section that is not mappable, [`Refused::ReadOnly`] if it
-    /// is to be writable and is not within one section that this peer may write.
+    /// [`Refused::Beyond`] if the range is empty or not within the region, else
+    /// [`Refused::NotMappable`] if it does not begin and end on a page, or a page of it would show
+    /// a piece of a section that is not mappable, else [`Refused::ReadOnly`] if it is to be
+    /// writable and is not within one section that this peer may write.
     pub fn map(&self, range: Range<u64>, writable: bool, page_size: u64) -> Result<(), Refused> {
         if range.end > self.region_size() || range.start >= range.end {
             return Err(Refused::Beyond);
+        }
+        if !on_page(range.start, page_size) || !on_page(range.end, page_size) {
+            return Err(Refused::NotMappable);
         }
         let touches = |s: &Section| s.size != 0 && s.offset < range.end && range.start < s.end();
         for section in [self.state_table(), self.rw()] {
@@ -469,6 +502,11 @@ const fn aligned(field: &'static str, value: u64) -> Result<(), LayoutError> {
     } else {
         Err(LayoutError::Misaligned { field, value })
     }
+}
+
+/// Whether `value` is divisible by `page_size`, a power of two. For 0, which is none, only 0 is.
+const fn on_page(value: u64, page_size: u64) -> bool {
+    value & page_size.wrapping_sub(1) == 0
 }
 
 const fn min(a: u64, b: u64) -> u64 {

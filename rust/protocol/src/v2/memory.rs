@@ -7,6 +7,8 @@
 //! copied by one access. In the kernel that is LKMM atomics on a mapping, on a host
 //! `&AtomicU32`, in tests whatever a test wants to happen between two accesses.
 
+use core::fmt;
+
 /// How a load is ordered against the accesses that follow it in the program.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum LoadOrder {
@@ -31,6 +33,18 @@ pub struct OutOfBounds {
     /// Offset of the access in bytes.
     pub offset: usize,
 }
+
+impl fmt::Display for OutOfBounds {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(
+            f,
+            "offset {:#x} has no whole word of shared memory",
+            self.offset
+        )
+    }
+}
+
+impl core::error::Error for OutOfBounds {}
 
 /// Shared memory as single 32-bit words, each access exactly one load or store of the CPU.
 ///

@@ -4,8 +4,8 @@
 //!
 //! | module | section of the specification |
 //! | --- | --- |
-//! | [`registers`] | Register Region (MMIO or I/O) |
-//! | [`config`] | PCI Configuration Space, Protocols |
+//! | [`registers`] | Register Region |
+//! | [`config`] | Header Registers, Protocols |
 //! | [`capability`] | Vendor Specific Capability |
 //! | [`layout`] | Shared Memory Region Layout |
 //! | [`state_table`] | State Table |

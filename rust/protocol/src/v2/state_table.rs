@@ -33,11 +33,13 @@ impl<M: Memory> StateTable<M> {
     ///
     /// # Errors
     ///
-    /// [`OutOfBounds`] if `memory` is smaller than the entries of all peers.
+    /// [`OutOfBounds`] if `memory` is smaller than the entries of all peers; it names the last
+    /// entry.
     pub fn new(memory: M, layout: &Layout) -> Result<Self, OutOfBounds> {
-        let end = entry_offset(layout.max_peers());
-        if memory.size() < end {
-            return Err(OutOfBounds { offset: end });
+        // A layout has 2 peers or more.
+        let last = entry_offset(layout.max_peers() - 1);
+        if memory.size() < last + ENTRY_SIZE {
+            return Err(OutOfBounds { offset: last });
         }
         Ok(Self {
             memory,
