@@ -167,14 +167,14 @@ fn size(space: &mut impl ConfigSpace, number: usize, wide: bool) -> Option<Bar> 
     } else {
         (0, u32::MAX)
     };
-    let mask = u64::from(high_mask) << 32 | u64::from(low_mask & !FLAGS);
+    let mask = (u64::from(high_mask) << 32) | u64::from(low_mask & !FLAGS);
     if low_mask & !FLAGS == 0 && (!wide || high_mask == 0) {
         return None;
     }
     // A device need not implement all upper bits: the lowest one is the size.
     let size = mask & mask.wrapping_neg();
     Some(Bar {
-        start: u64::from(high) << 32 | u64::from(low & !FLAGS),
+        start: (u64::from(high) << 32) | u64::from(low & !FLAGS),
         size,
         wide,
     })

@@ -146,6 +146,9 @@ impl<'a, L: Link, W: Write> Demo<'a, L, W> {
     }
 
     fn ring(&mut self) -> Result<(), Error> {
+        if !self.link.present() {
+            return Err(Error::DeviceGone);
+        }
         let target = self.options.target;
         writeln!(
             self.console,
@@ -211,6 +214,7 @@ mod tests {
     struct FakeLink {
         layout: Layout,
         vectors: u32,
+        present: bool,
         state: Vec<u32>,
         rw: Vec<u32>,
         outputs: Vec<Vec<u8>>,
@@ -230,6 +234,7 @@ mod tests {
             Self {
                 layout: Layout::new(&vendor, id, max_peers).unwrap(),
                 vectors: 4,
+                present: true,
                 state: vec![0; max_peers as usize],
                 rw: vec![7; rw_size as usize / 4],
                 outputs: vec![vec![0xff; 0x2000]; max_peers as usize],
@@ -241,6 +246,9 @@ mod tests {
     impl Link for FakeLink {
         fn layout(&self) -> &Layout {
             &self.layout
+        }
+        fn present(&self) -> bool {
+            self.present
         }
         fn vectors(&self) -> u32 {
             self.vectors
@@ -377,6 +385,15 @@ mod tests {
         assert_eq!(ending, Err(Error::Timeout { seconds: 1 }));
         assert_eq!(console.matches("sending IRQ 2 to peer 0").count(), 2);
         assert_eq!(link.log.last().unwrap(), "enable false");
+    }
+
+    #[test]
+    fn notices_that_the_device_is_gone() {
+        let mut link = FakeLink::new(1, 2, 0);
+        link.present = false;
+        let (ending, console) = run(&mut link, "", &[Event::Period]);
+        assert_eq!(ending, Err(Error::DeviceGone));
+        assert!(!console.contains("sending"));
     }
 
     #[test]

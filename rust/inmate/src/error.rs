@@ -113,6 +113,7 @@ pub enum Error {
     Timeout {
         seconds: u32,
     },
+    DeviceGone,
     Console,
 }
 
@@ -228,6 +229,7 @@ impl fmt::Display for Error {
                 "the greeting needs {needed} bytes, the output section has {size:#x}"
             ),
             Self::Timeout { seconds } => write!(f, "not finished after timeout={seconds} seconds"),
+            Self::DeviceGone => write!(f, "the device does not answer any more"),
             Self::Console => write!(f, "the console failed"),
         }
     }

@@ -289,6 +289,12 @@ impl Link for Device {
         &self.layout
     }
 
+    fn present(&self) -> bool {
+        // Not a register: reading one costs an exit to the hypervisor too, and
+        // those are counted.
+        self.space.read32(header::IDS) == spec::IDS
+    }
+
     fn vectors(&self) -> u32 {
         self.msix.capability.vectors
     }
@@ -343,7 +349,7 @@ impl Link for Device {
         // On x86 the uncached store waits for the stores before it anyway.
         fence(Ordering::SeqCst);
         self.registers
-            .write32(register::DOORBELL, target << 16 | vector);
+            .write32(register::DOORBELL, (target << 16) | vector);
     }
 }
 

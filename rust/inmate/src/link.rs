@@ -11,6 +11,9 @@ pub trait Link {
     /// The checked layout: own ID, number of peers, sizes.
     fn layout(&self) -> &Layout;
 
+    /// Whether the device still answers.
+    fn present(&self) -> bool;
+
     /// Number of interrupt vectors of each peer, at least 1.
     fn vectors(&self) -> u32;
 

@@ -49,7 +49,7 @@ pub trait ConfigSpace {
 
     /// Reads the two dwords from `offset` on, the low one first.
     fn read64(&self, offset: u8) -> u64 {
-        u64::from(self.read32(offset)) | u64::from(self.read32(offset + 4)) << 32
+        u64::from(self.read32(offset)) | (u64::from(self.read32(offset + 4)) << 32)
     }
 }
 
@@ -89,10 +89,9 @@ pub fn find<C: ConfigSpace>(
     protocol: u16,
 ) -> Result<(Address, C), Error> {
     let wanted = spec::CLASS_BASE | u32::from(protocol);
-    let ids = u32::from(spec::DEVICE_ID) << 16 | u32::from(spec::VENDOR_ID);
     let mut failure = Error::NoDevice { class: wanted };
     for (address, space) in functions(open) {
-        if space.read32(header::IDS) != ids {
+        if space.read32(header::IDS) != spec::IDS {
             continue;
         }
         let class = space.read32(header::CLASS) >> 8;

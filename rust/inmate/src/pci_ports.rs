@@ -21,10 +21,10 @@ impl PortSpace {
             function,
         } = self.0;
         port::PCI_ADDRESS.write32(
-            1 << 31
-                | u32::from(bus) << 16
-                | u32::from(device) << 11
-                | u32::from(function) << 8
+            (1 << 31)
+                | (u32::from(bus) << 16)
+                | (u32::from(device) << 11)
+                | (u32::from(function) << 8)
                 | u32::from(offset & !3),
         );
     }

@@ -109,5 +109,5 @@ fn place(address: u64, length: u64) -> Result<Mapping, Error> {
 }
 
 fn read64(mapping: &Mapping, offset: u64) -> u64 {
-    u64::from(mapping.read32(offset)) | u64::from(mapping.read32(offset + 4)) << 32
+    u64::from(mapping.read32(offset)) | (u64::from(mapping.read32(offset + 4)) << 32)
 }

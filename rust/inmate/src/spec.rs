@@ -6,6 +6,8 @@
 pub const VENDOR_ID: u16 = 0x110a;
 /// PCI device ID ("Header Registers").
 pub const DEVICE_ID: u16 = 0x4106;
+/// Both IDs, as the first dword of the configuration header has them.
+pub const IDS: u32 = ((DEVICE_ID as u32) << 16) | VENDOR_ID as u32;
 /// Base class FFh, with the 16-bit protocol type below it ("Header Registers").
 pub const CLASS_BASE: u32 = 0xff_0000;
 

@@ -4,8 +4,10 @@
 # of the start info) to `inmate_main` in 64-bit mode. Assembled through
 # src/arch/boot.rs; AT&T syntax.
 #
-# Maps the program's own memory, the first 16 MiB, write-back. Everything else
-# is mapped on demand by src/arch/paging.rs, so that a stray access faults.
+# Maps the program's own memory, the first 16 MiB without page 0, write-back:
+# code executable, constants read-only, all else writable, a hole below the
+# stack. Everything beyond is mapped on demand by paging.rs. So a stray access
+# faults.
 
     .section .note.pvh, "a", @note
     .balign 4
@@ -34,17 +36,42 @@ pvh_start:
     cmpl $((1 << 29) | (1 << 20)), %edx     # long mode and no-execute
     jne no_long_mode
 
-    # One PML4, one PDPT, one page directory with eight 2 MiB pages.
-    movl $(boot_pdpt + 3), %eax
-    movl %eax, boot_pml4
-    movl $(boot_pd + 3), %eax
-    movl %eax, boot_pdpt
-    xorl %ecx, %ecx
-    movl $0x83, %eax            # present, writable, large
-1:  movl %eax, boot_pd(, %ecx, 8)
-    addl $0x200000, %eax
+    # The image lies in the first 2 MiB, mapped by 4 KiB pages; seven 2 MiB
+    # pages follow. In the entries: 1 present, 2 writable, 80h large page; bit 31
+    # of the upper half no-execute.
+    movl $(boot_pdpt + 3), boot_pml4
+    movl $(boot_pd + 3), boot_pdpt
+    movl $(boot_pt + 3), boot_pd
+    movl $1, %ecx
+1:  movl %ecx, %eax
+    shll $21, %eax
+    orl $0x83, %eax
+    movl %eax, boot_pd(, %ecx, 8)
+    movl $0x80000000, boot_pd + 4(, %ecx, 8)
     incl %ecx
     cmpl $8, %ecx
+    jb 1b
+
+    movl $0x1000, %ecx          # address of the page
+1:  movl %ecx, %edi
+    shrl $9, %edi               # offset of its entry
+    leal 3(%ecx), %eax
+    movl $0x80000000, %edx
+    cmpl $text_start, %ecx
+    jb 3f
+    cmpl $data_start, %ecx
+    jae 3f
+    andl $~2, %eax
+    cmpl $rodata_start, %ecx
+    jae 3f
+    xorl %edx, %edx
+3:  cmpl $boot_stack_guard, %ecx
+    jne 4f
+    xorl %eax, %eax
+4:  movl %eax, boot_pt(%edi)
+    movl %edx, boot_pt + 4(%edi)
+    addl $0x1000, %ecx
+    cmpl $0x200000, %ecx
     jb 1b
 
     movl %cr4, %eax
@@ -122,6 +149,10 @@ boot_pml4:
 boot_pdpt:
     .skip 4096
 boot_pd:
+    .skip 4096
+boot_pt:
+    .skip 4096
+boot_stack_guard:
     .skip 4096
     .skip 65536
 boot_stack_top:

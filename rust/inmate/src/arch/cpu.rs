@@ -67,7 +67,7 @@ pub(super) unsafe fn read_msr(register: u32) -> u64 {
         asm!("rdmsr", in("ecx") register, out("eax") low, out("edx") high,
              options(nomem, nostack, preserves_flags));
     }
-    u64::from(high) << 32 | u64::from(low)
+    (u64::from(high) << 32) | u64::from(low)
 }
 
 /// Writes a model specific register.

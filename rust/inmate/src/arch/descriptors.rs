@@ -100,13 +100,16 @@ pub(crate) fn init() {
 /// An available 64-bit task state segment at `base`.
 fn task_descriptor(base: u64) -> [u64; 2] {
     let limit = size_of::<TaskState>() as u64 - 1;
-    let low = limit | (base & 0xff_ffff) << 16 | 0x89 << 40 | (base >> 24 & 0xff) << 56;
+    let low = limit | ((base & 0xff_ffff) << 16) | (0x89 << 40) | (((base >> 24) & 0xff) << 56);
     [low, base >> 32]
 }
 
 /// An interrupt gate: interrupts stay off in the handler.
 fn gate(handler: u64, ist: u64) -> [u64; 2] {
-    let low =
-        handler & 0xffff | CODE << 16 | ist << 32 | 0x8e << 40 | (handler >> 16 & 0xffff) << 48;
+    let low = handler & 0xffff
+        | (CODE << 16)
+        | (ist << 32)
+        | (0x8e << 40)
+        | (((handler >> 16) & 0xffff) << 48);
     [low, handler >> 32]
 }

@@ -47,7 +47,7 @@ pub(crate) fn device_message(vector: u32) -> Result<(u64, u32), Error> {
         return Err(Error::ApicId { id });
     }
     Ok((
-        0xfee0_0000 | u64::from(id) << 12,
+        0xfee0_0000 | (u64::from(id) << 12),
         u32::from(DEVICE_VECTOR) + vector,
     ))
 }

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! Page tables. `boot.s` maps the program's own memory; everything else is
+//! Page tables. `boot.s` maps the program's own memory; all else is
 //! mapped here, on demand, at its physical address, with the rights and the
 //! caching it needs, so that a stray access faults instead of hitting a device.
 //!
@@ -27,9 +27,10 @@ const PAGE: u64 = 0x1000;
 const LARGE_PAGE: u64 = 0x20_0000;
 const ENTRIES: usize = 512;
 
-/// What `boot.s` maps and `inmate.ld` checks: program, tables, stacks, and what
-/// the boot loader left below 1 MiB.
-const OWN_SIZE: u64 = 16 << 20;
+/// What `boot.s` maps: program, tables, stacks, and what the boot loader left
+/// below 1 MiB; page 0 is left out.
+const OWN_START: u64 = PAGE;
+const OWN_SIZE: u64 = (16 << 20) - OWN_START;
 /// Addresses beyond would not be their own virtual addresses.
 const VIRTUAL_BITS: u32 = 47;
 
@@ -104,7 +105,7 @@ pub(crate) fn boot_data(range: Range) -> Result<Mapping, Error> {
 }
 
 fn own_memory() -> Range {
-    const OWN: Range = match Range::new(0, OWN_SIZE) {
+    const OWN: Range = match Range::new(OWN_START, OWN_SIZE) {
         Some(range) => range,
         None => unreachable!(),
     };
