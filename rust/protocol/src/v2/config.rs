@@ -26,7 +26,7 @@ pub const BAR_MSIX: u8 = 1;
 pub const BAR_MEMORY: u8 = 2;
 
 /// What runs on a link, from the class code (specification: "Protocols").
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Protocol(pub u16);
 
 impl Protocol {

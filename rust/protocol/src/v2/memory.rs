@@ -69,3 +69,17 @@ pub trait Memory {
     /// [`OutOfBounds`] if no whole word begins there.
     fn store(&self, offset: usize, value: u32, order: StoreOrder) -> Result<(), OutOfBounds>;
 }
+
+impl<M: Memory + ?Sized> Memory for &M {
+    fn size(&self) -> usize {
+        (**self).size()
+    }
+
+    fn load(&self, offset: usize, order: LoadOrder) -> Result<u32, OutOfBounds> {
+        (**self).load(offset, order)
+    }
+
+    fn store(&self, offset: usize, value: u32, order: StoreOrder) -> Result<(), OutOfBounds> {
+        (**self).store(offset, value, order)
+    }
+}

@@ -1,0 +1,138 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! What exists while a driver is bound to a device, and the order in which it goes.
+//!
+//! The driver core owns a [`Binding`] for each bound device and drops it when the device is unbound,
+//! for whatever reason. A driver fills it in its probe through a reference and never has it in its
+//! hands: so nothing in it can be leaked, and the callbacks that it registers cannot outlive the
+//! device or the module.
+
+use super::{
+    chrdev::{
+        Node,
+        Number, //
+    },
+    fops::Operations,
+    irq::{
+        Interrupts,
+        Vectors, //
+    },
+    pci::{
+        BarClaim,
+        Enabled, //
+    },
+};
+use core::marker::PhantomData;
+use kernel::{
+    device::{
+        Bound,
+        Core, //
+    },
+    pci,
+    prelude::*,
+    sync::Arc, //
+};
+
+/// A driver for a PCI device with a node in /dev.
+pub(crate) trait Driver: Sized + 'static {
+    /// What survives the binding: open files hold references to it.
+    type Shared: Send + Sync + 'static;
+
+    /// An open file of the node.
+    type File: Operations<Device = Self::Shared>;
+
+    /// Which devices.
+    const ID_TABLE: pci::IdTable<()>;
+
+    /// Binds `device`. On an error all of `binding` is undone.
+    fn probe<'bound>(
+        device: &'bound pci::Device<Core<'_>>,
+        binding: &mut Binding<'bound, Self>,
+    ) -> Result;
+
+    /// An interrupt on `vector`. Called in hard interrupt context.
+    fn interrupt(shared: &Self::Shared, vector: u16);
+
+    /// The device goes: called first, while everything still works, once for each successful
+    /// probe.
+    fn unbind(shared: &Self::Shared);
+}
+
+/// What exists while a driver is bound to a device.
+pub(crate) struct Binding<'bound, T: Driver> {
+    // Dropped in this order: users before what they use.
+    node: Option<Node<T::File>>,
+    interrupts: Option<Interrupts<'bound, T>>,
+    claim: Option<BarClaim>,
+    enabled: Option<Enabled<'bound>>,
+    shared: Option<Arc<T::Shared>>,
+    device: &'bound pci::Device<Bound>,
+}
+
+impl<'bound, T: Driver> Binding<'bound, T> {
+    /// Switches the device's memory and messages on.
+    pub(crate) fn enable(&mut self, device: &'bound pci::Device<Core<'_>>) -> Result {
+        self.enabled = Some(Enabled::new(device)?);
+        Ok(())
+    }
+
+    /// Claims a BAR.
+    pub(crate) fn claim(&mut self, bar: u8) -> Result {
+        self.claim = Some(BarClaim::new(self.device, bar)?);
+        Ok(())
+    }
+
+    /// Takes interrupt vectors: up to `offered` of MSI-X, or the INTx line.
+    pub(crate) fn take_vectors(&self, offered: u16) -> Result<Vectors<'bound>> {
+        Vectors::take(self.device, offered)
+    }
+
+    /// Has [`Driver::interrupt`] called for `vectors` from now on.
+    pub(crate) fn handle(
+        &mut self,
+        vectors: Vectors<'bound>,
+        number: &Number,
+        shared: &Arc<T::Shared>,
+    ) -> Result {
+        self.interrupts = Some(Interrupts::new(vectors, number.get(), shared)?);
+        Ok(())
+    }
+
+    /// Makes the node, which user space can open from now on.
+    pub(crate) fn publish(&mut self, number: Number, shared: Arc<T::Shared>) -> Result {
+        self.shared = Some(shared.clone());
+        self.node = Some(Node::new(self.device.as_ref(), number, shared)?);
+        Ok(())
+    }
+}
+
+/// Makes a [`Driver`] a driver of the `kernel` crate.
+pub(crate) struct Adapter<T>(PhantomData<T>);
+
+impl<T: Driver> pci::Driver for Adapter<T> {
+    type IdInfo = ();
+    type Data<'bound> = Binding<'bound, T>;
+
+    const ID_TABLE: pci::IdTable<Self::IdInfo> = T::ID_TABLE;
+
+    fn probe<'bound>(
+        device: &'bound pci::Device<Core<'_>>,
+        _info: Option<&'bound Self::IdInfo>,
+    ) -> impl PinInit<Self::Data<'bound>, Error> + 'bound {
+        let mut binding = Binding {
+            node: None,
+            interrupts: None,
+            claim: None,
+            enabled: None,
+            shared: None,
+            device,
+        };
+        T::probe(device, &mut binding).map(|()| binding)
+    }
+
+    fn unbind<'bound>(_device: &'bound pci::Device<Core<'_>>, binding: Pin<&Self::Data<'bound>>) {
+        if let Some(shared) = &binding.shared {
+            T::unbind(shared);
+        }
+    }
+}

@@ -1,0 +1,30 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! What the `kernel` crate lacks: the only place of the module with `unsafe` and `bindings`.
+//!
+//! The rest of the module is safe code on top of this, as drivers are on top of the `kernel`
+//! crate. Each file is one abstraction that could be proposed for it:
+//!
+//! | file | what |
+//! | --- | --- |
+//! | `binding.rs` | what exists while a driver is bound to a device, and its order of teardown |
+//! | `pci.rs` | device table by class, enable/disable, capability access, BAR claims |
+//! | `irq.rs` | interrupt vectors with a handler and a name for each |
+//! | `memory.rs` | a mapping of shared memory: single accesses and copies, never a reference |
+//! | `chrdev.rs` | device class, numbers, a node in /dev |
+//! | `fops.rs` | file operations as a trait |
+//! | `vma.rs` | user mappings that are filled on demand and can be taken away |
+//! | `wait.rs` | wait queue with poll and absolute deadlines |
+//! | `uapi.rs` | types of the user-space interface, extensible structures |
+//! | `stubs.{c,h,rs}` | C inline functions and macros that Rust cannot reach |
+
+pub(crate) mod binding;
+pub(crate) mod chrdev;
+pub(crate) mod fops;
+pub(crate) mod irq;
+pub(crate) mod memory;
+pub(crate) mod pci;
+mod stubs;
+pub(crate) mod uapi;
+pub(crate) mod vma;
+pub(crate) mod wait;

@@ -1,0 +1,112 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! PCI beyond the `kernel` crate: device ids by class, enabling with its undoing, claims on BARs,
+//! and config space for the protocol crate.
+
+use crate::protocol::v2::config::{
+    ConfigSpace,
+    Protocol,
+    DEVICE_ID,
+    VENDOR_ID, //
+};
+use kernel::{
+    bindings,
+    device::{
+        Bound,
+        Core, //
+    },
+    error::to_result,
+    io::Io,
+    pci,
+    prelude::*,
+    sync::aref::ARef, //
+};
+
+/// Table entry for the IVSHMEM devices whose class code is that of `protocol` in the bits of `mask`.
+///
+/// The crate has no id of vendor, device *and* class.
+pub(crate) const fn device_id(protocol: Protocol, mask: u32) -> pci::DeviceId {
+    let id = bindings::pci_device_id {
+        vendor: VENDOR_ID as u32,
+        device: DEVICE_ID as u32,
+        subvendor: bindings::PCI_ANY_ID as u32,
+        subdevice: bindings::PCI_ANY_ID as u32,
+        class: protocol.class_code(),
+        class_mask: mask,
+        driver_data: 0,
+        override_only: 0,
+    };
+    // SAFETY: `DeviceId` is a transparent wrapper of `pci_device_id` without further invariants.
+    unsafe { core::mem::transmute::<bindings::pci_device_id, pci::DeviceId>(id) }
+}
+
+/// The C structure of `device`.
+pub(super) fn raw(device: &pci::Device<Bound>) -> *mut bindings::pci_dev {
+    // `Device` is a transparent wrapper of an `Opaque<pci_dev>`.
+    core::ptr::from_ref(device).cast_mut().cast()
+}
+
+/// A device whose memory is switched on and that may send messages. Undone when dropped.
+pub(super) struct Enabled<'bound>(&'bound pci::Device<Bound>);
+
+impl<'bound> Enabled<'bound> {
+    pub(super) fn new<'core>(device: &'bound pci::Device<Core<'core>>) -> Result<Self> {
+        device.enable_device_mem()?;
+        // Message-signalled interrupts are writes of the device.
+        device.set_master();
+        Ok(Self(device))
+    }
+}
+
+impl Drop for Enabled<'_> {
+    fn drop(&mut self) {
+        // SAFETY: The device is bound, and `new` has enabled it.
+        unsafe {
+            bindings::pci_clear_master(raw(self.0));
+            bindings::pci_disable_device(raw(self.0));
+        }
+    }
+}
+
+/// Our claim on a BAR, visible in /proc/iomem. Given back when dropped.
+pub(super) struct BarClaim {
+    device: ARef<pci::Device>,
+    bar: u8,
+}
+
+impl BarClaim {
+    /// # Errors
+    ///
+    /// `EBUSY` if somebody else has it.
+    pub(super) fn new(device: &pci::Device<Bound>, bar: u8) -> Result<Self> {
+        // SAFETY: The device is valid, the name lives forever.
+        to_result(unsafe {
+            bindings::pci_request_region(raw(device), bar.into(), c"ivshmem".as_char_ptr())
+        })?;
+        Ok(Self {
+            device: device.into(),
+            bar,
+        })
+    }
+}
+
+impl Drop for BarClaim {
+    fn drop(&mut self) {
+        let device: *const pci::Device = &*self.device;
+        // SAFETY: The reference keeps the device valid, and `new` has requested the region.
+        unsafe { bindings::pci_release_region(device.cast_mut().cast(), self.bar.into()) };
+    }
+}
+
+/// A device's config space, as the protocol crate reads it.
+pub(crate) struct Config<'a>(pub(crate) &'a pci::Device<Bound>);
+
+impl ConfigSpace for Config<'_> {
+    fn read(&self, offset: u8) -> u32 {
+        // What cannot be read is what PCI reads without a device: all-ones.
+        self.0
+            .config_space()
+            .try_read32(usize::from(offset & !3))
+            .unwrap_or(u32::MAX)
+    }
+}

@@ -1,0 +1,19 @@
+/* SPDX-License-Identifier: GPL-2.0 */
+/*
+ * What the module needs of the kernel and Rust cannot reach in this release: inline functions and
+ * macros without a Rust helper. This is a closed list without logic; the Rust mirror is stubs.rs.
+ */
+#ifndef _IVSHMEM_STUBS_H
+#define _IVSHMEM_STUBS_H
+
+#include <linux/types.h>
+
+struct file;
+struct kiocb;
+struct vm_area_struct;
+struct vm_operations_struct;
+
+void ivshmem_vma_set_pfnmap(struct vm_area_struct *vma, const struct vm_operations_struct *ops);
+void ivshmem_file_set_nowait(struct file *file);
+
+#endif /* _IVSHMEM_STUBS_H */

@@ -1,0 +1,214 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Mappings of shared memory into programs.
+//!
+//! A mapping is made empty. Its pages come with the faults, as long as the device is there;
+//! [`Mappings::zap`] takes them away again, and faults after that get SIGBUS. Filling it at once
+//! would race with that: a mapping cannot be found by others before `mmap` has returned.
+
+use super::{
+    fops::Operations,
+    memory::SharedMemory,
+    stubs, //
+};
+use core::ptr::NonNull;
+use kernel::{
+    bindings,
+    fs::File,
+    mm::virt::VmaNew,
+    page::{
+        PAGE_SHIFT,
+        PAGE_SIZE, //
+    },
+    prelude::*,
+    sync::{
+        new_mutex,
+        Arc,
+        ArcBorrow,
+        Mutex, //
+    },
+    types::ForeignOwnable, //
+};
+
+/// A mapping that a program asks for.
+pub(crate) struct NewMapping<'a> {
+    vma: &'a VmaNew,
+}
+
+impl<'a> NewMapping<'a> {
+    pub(super) fn new(vma: &'a VmaNew) -> Self {
+        Self { vma }
+    }
+
+    /// Offset of its first byte in the file.
+    ///
+    /// The kernel has checked that offset and length together fit a file position.
+    pub(crate) fn offset(&self) -> u64 {
+        // SAFETY: The mapping is being made, so nobody else changes it.
+        let pages = unsafe { (*self.vma.as_ptr()).vm_pgoff };
+        (pages as u64) << PAGE_SHIFT
+    }
+
+    /// Its length in bytes, not 0.
+    pub(crate) fn len(&self) -> u64 {
+        (self.vma.end() - self.vma.start()) as u64
+    }
+
+    /// Whether it was asked for with `MAP_SHARED`.
+    pub(crate) fn is_shared(&self) -> bool {
+        // `VM_SHARED` is not set where the file is open for reading only.
+        self.vma.flags() & bindings::VM_MAYSHARE != 0
+    }
+
+    /// Whether the program wants to write through it.
+    pub(crate) fn is_writable(&self) -> bool {
+        self.vma.writable()
+    }
+
+    /// Whether the program wants to execute from it.
+    pub(crate) fn is_executable(&self) -> bool {
+        self.vma.executable()
+    }
+
+    /// Accepts it. What is not writable now can never become so, and nothing executable.
+    ///
+    /// # Errors
+    ///
+    /// `EINVAL` if it is executable.
+    pub(super) fn accept<T: Operations>(self) -> Result {
+        self.vma.try_clear_mayexec()?;
+        if !self.is_writable() {
+            self.vma.try_clear_maywrite()?;
+        }
+        // SAFETY: The mapping is being made, and the operations live as long as the module, which
+        // the open file keeps loaded.
+        unsafe { stubs::ivshmem_vma_set_pfnmap(self.vma.as_ptr(), &VmOperations::<T>::OPERATIONS) };
+        Ok(())
+    }
+}
+
+/// Page of a mapping that a program has touched.
+pub(crate) struct Fault {
+    raw: NonNull<bindings::vm_fault>,
+}
+
+/// What became of a fault.
+pub(crate) struct FaultResult(bindings::vm_fault_t);
+
+impl FaultResult {
+    /// The program gets SIGBUS.
+    pub(crate) const SIGBUS: Self = Self(bindings::vm_fault_reason_VM_FAULT_SIGBUS);
+}
+
+impl Fault {
+    /// Shows the program the page of `memory` that it has touched.
+    ///
+    /// The caller makes sure that `memory` is not taken away meanwhile. May sleep.
+    pub(crate) fn insert(self, memory: &SharedMemory) -> FaultResult {
+        // SAFETY: The fault is being handled, which keeps it and its mapping valid.
+        let (vma, page, address) = unsafe {
+            let fault = self.raw.as_ref();
+            let at = &fault.__bindgen_anon_1;
+            (at.vma, at.pgoff, at.address)
+        };
+        let frame = page
+            .checked_mul(PAGE_SIZE)
+            .and_then(|offset| memory.frame(offset));
+        match frame {
+            // SAFETY: The mapping is one of page frames (`NewMapping::accept`), shared, and
+            // `address` is within it.
+            Some(frame) => FaultResult(unsafe { bindings::vmf_insert_pfn(vma, address, frame) }),
+            None => FaultResult::SIGBUS,
+        }
+    }
+}
+
+struct VmOperations<T>(core::marker::PhantomData<T>);
+
+impl<T: Operations> VmOperations<T> {
+    const OPERATIONS: bindings::vm_operations_struct = bindings::vm_operations_struct {
+        fault: Some(Self::fault),
+        ..pin_init::zeroed()
+    };
+
+    /// # Safety
+    ///
+    /// Called by the kernel for a mapping made by [`NewMapping::accept`] of the same `T`.
+    unsafe extern "C" fn fault(fault: *mut bindings::vm_fault) -> bindings::vm_fault_t {
+        let Some(raw) = NonNull::new(fault) else {
+            return FaultResult::SIGBUS.0;
+        };
+        // SAFETY: The mapping keeps its file open, and the file's private data is an `Arc<T>`.
+        let open: ArcBorrow<'_, T> = unsafe {
+            let file = (*raw.as_ref().__bindgen_anon_1.vma).vm_file;
+            Arc::borrow((*file).private_data)
+        };
+        open.fault(Fault { raw }).0
+    }
+}
+
+/// An address space to which mappings of a file belong.
+///
+/// # Invariants
+///
+/// Valid as long as the file that it was taken from is open.
+struct Space(NonNull<bindings::address_space>);
+
+// SAFETY: An `address_space` belongs to no thread.
+unsafe impl Send for Space {}
+
+/// The address spaces of all open files of a device, so that their mappings can be found.
+///
+/// A character device can have several inodes, each with an address space of its own.
+#[pin_data]
+pub(crate) struct Mappings {
+    #[pin]
+    spaces: Mutex<KVec<Space>>,
+}
+
+impl Mappings {
+    /// No files.
+    pub(crate) fn new() -> impl PinInit<Self> {
+        pin_init!(Self {
+            spaces <- new_mutex!(KVec::new(), "ivshmem_mappings"),
+        })
+    }
+
+    /// Takes notice of a file that is being opened. [`Self::remove`] follows when it is released.
+    pub(super) fn add(&self, file: &File) -> Result {
+        // INVARIANT: `remove` is called before the file's inode can go.
+        let space = Space(Self::space_of(file).ok_or(ENODEV)?);
+        self.spaces.lock().push(space, GFP_KERNEL)?;
+        Ok(())
+    }
+
+    /// Forgets a file that is being released: it has no mappings any more.
+    pub(super) fn remove(&self, file: &File) {
+        let Some(space) = Self::space_of(file) else {
+            return;
+        };
+        let mut spaces = self.spaces.lock();
+        if let Some(index) = spaces.iter().position(|s| s.0 == space) {
+            // The order does not matter. `index` is valid, so this cannot fail.
+            let last = spaces.len() - 1;
+            spaces.swap(index, last);
+            spaces.pop();
+        }
+    }
+
+    /// Takes all pages out of all mappings. Waits for nobody.
+    ///
+    /// The caller has made sure that faults insert no more.
+    pub(crate) fn zap(&self) {
+        for space in self.spaces.lock().iter() {
+            // SAFETY: By the invariant the address space is valid: `remove` would wait for
+            // the lock. 0, 0 means all of it.
+            unsafe { bindings::unmap_mapping_range(space.0.as_ptr(), 0, 0, 1) };
+        }
+    }
+
+    fn space_of(file: &File) -> Option<NonNull<bindings::address_space>> {
+        // SAFETY: `file` is open or being opened, and its mapping is set before `open` is called.
+        NonNull::new(unsafe { (*file.as_ptr()).f_mapping })
+    }
+}

@@ -1,0 +1,244 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Which devices are bound; bringing one up and taking it down.
+//!
+//! Every number of a device is checked before anything is built on it, and the first that is wrong
+//! is named in one line of the log. A device may have been left by anybody in any condition, and
+//! cannot be reset: so what a previous owner may have set is set again.
+
+use crate::{
+    abi::{
+        binding::{
+            Binding,
+            Driver, //
+        },
+        chrdev::Number,
+        irq,
+        memory::SharedMemory,
+        pci::{
+            device_id,
+            Config, //
+        },
+    },
+    file::OpenFile,
+    link::{
+        Identity,
+        Link, //
+    },
+    protocol::v2::{
+        capability::{
+            VendorCapability,
+            PRIVILEGED_CONTROL, //
+        },
+        config::{
+            self,
+            ConfigSpace,
+            Protocol, //
+        },
+        layout::{
+            Geometry,
+            Layout,
+            Place, //
+        },
+    },
+    registers::Registers, //
+};
+use kernel::{
+    device::Core,
+    fmt,
+    io::Io,
+    pci,
+    prelude::*,
+    sync::Arc, //
+};
+
+/// The driver.
+pub(crate) struct IvshmemDriver;
+
+/// Makes the table of class ff0000 (no particular protocol) and, with all their last bytes, the
+/// classes ffXX00 for the given XX.
+///
+/// One entry with the mask ffc000 would match the user-defined protocols too, but modpost makes module
+/// aliases of masks of whole bytes only: udev could not load the module for them.
+macro_rules! device_table {
+    ($($subclass:literal)*) => {
+        kernel::pci_device_table!(
+            PCI_TABLE,
+            (),
+            [
+                (device_id(Protocol::UNDEFINED, 0xff_ffff), ()),
+                $((device_id(Protocol($subclass << 8), 0xff_ff00), ()),)*
+            ]
+        );
+    };
+}
+
+// The user-defined protocols, 4000h to 7fffh. The others, virtual Ethernet and virtio, have drivers
+// of their own; `driver_override` binds them here.
+device_table! {
+    0x40 0x41 0x42 0x43 0x44 0x45 0x46 0x47
+    0x48 0x49 0x4a 0x4b 0x4c 0x4d 0x4e 0x4f
+    0x50 0x51 0x52 0x53 0x54 0x55 0x56 0x57
+    0x58 0x59 0x5a 0x5b 0x5c 0x5d 0x5e 0x5f
+    0x60 0x61 0x62 0x63 0x64 0x65 0x66 0x67
+    0x68 0x69 0x6a 0x6b 0x6c 0x6d 0x6e 0x6f
+    0x70 0x71 0x72 0x73 0x74 0x75 0x76 0x77
+    0x78 0x79 0x7a 0x7b 0x7c 0x7d 0x7e 0x7f
+}
+
+/// Says why a device cannot be used, in one line of the log.
+///
+/// `ENODEV` is the one error of which the driver core makes no second line.
+fn refuse(device: &pci::Device, why: impl fmt::Display) -> Error {
+    dev_err!(device, "device refused: {why}\n");
+    ENODEV
+}
+
+/// Likewise where the kernel did not give us what we need.
+fn unavailable(device: &pci::Device, what: &str, error: Error) -> Error {
+    dev_err!(device, "device not usable: {what}: {error:?}\n");
+    ENODEV
+}
+
+/// What the driver found out about a device before it touched its memory.
+struct Found {
+    protocol: Protocol,
+    layout: Layout,
+    place: Place,
+}
+
+/// Reads and checks all numbers of the device.
+fn identify(device: &pci::Device<Core<'_>>, registers: &Registers) -> Result<Found> {
+    let config = Config(device);
+    // The class code is the upper 24 bits of the dword at 8.
+    let protocol = Protocol::from_class_code(config.read(0x08) >> 8).unwrap_or_default();
+    let capability = VendorCapability::read(&config).map_err(|why| refuse(device, why))?;
+
+    // A program that had the device before may have left it in one-shot mode.
+    let control = usize::from(capability.offset + PRIVILEGED_CONTROL);
+    device
+        .config_space()
+        .try_write8(0, control)
+        .map_err(|error| unavailable(device, "privileged control", error))?;
+
+    let (id, max_peers) = registers.identity()?;
+    let layout = Layout::new(&Geometry::new(id, max_peers, &capability))
+        .map_err(|why| refuse(device, why))?;
+    let bar_size = device.resource_len(config::BAR_MEMORY.into())?;
+    let place = Place::find(&layout, bar_size, capability.base_address)
+        .map_err(|why| refuse(device, why))?;
+    Ok(Found {
+        protocol,
+        layout,
+        place,
+    })
+}
+
+/// Maps the shared memory where `found` says that it is.
+fn map(
+    device: &pci::Device<Core<'_>>,
+    binding: &mut Binding<'_, IvshmemDriver>,
+    found: &Found,
+) -> Result<SharedMemory> {
+    let address = match found.place {
+        Place::Address(address) => address,
+        Place::Bar => {
+            binding
+                .claim(config::BAR_MEMORY)
+                .map_err(|error| unavailable(device, "BAR 2", error))?;
+            device.resource_start(config::BAR_MEMORY.into())?
+        }
+    };
+    let size = found.layout.region_size();
+    let memory = SharedMemory::map(address, size).map_err(|error| {
+        if error == EBUSY {
+            refuse(
+                device,
+                fmt!("region {address:#x} of size {size:#x} overlaps this kernel's RAM"),
+            )
+        } else {
+            unavailable(device, "shared memory", error)
+        }
+    })?;
+    dev_dbg!(device, "region {address:#x} of size {size:#x}\n");
+    Ok(memory)
+}
+
+impl Driver for IvshmemDriver {
+    type Shared = Link;
+    type File = OpenFile;
+
+    const ID_TABLE: pci::IdTable<()> = &PCI_TABLE;
+
+    fn probe<'bound>(
+        device: &'bound pci::Device<Core<'_>>,
+        binding: &mut Binding<'bound, Self>,
+    ) -> Result {
+        binding
+            .enable(device)
+            .map_err(|error| unavailable(device, "enabling", error))?;
+        let registers =
+            Registers::map(device).map_err(|error| unavailable(device, "BAR 0", error))?;
+        let found = identify(device, &registers)?;
+        let memory = map(device, binding, &found)?;
+
+        // Silent and absent until everything is in place.
+        registers.set_interrupts(false)?;
+        registers.set_state(0)?;
+
+        let offered = irq::offered(device);
+        let vectors = binding
+            .take_vectors(offered)
+            .map_err(|error| unavailable(device, "neither MSI-X nor INTx", error))?;
+        let number = Number::take().map_err(|error| unavailable(device, "device number", error))?;
+        let identity = Identity {
+            number: number.get(),
+            layout: found.layout,
+            protocol: found.protocol,
+            mode: vectors.mode(),
+            vectors: offered.max(1),
+            vectors_enabled: vectors.count(),
+        };
+        announce(device, &identity);
+
+        let link = Arc::pin_init(Link::new(identity, registers, memory), GFP_KERNEL)?;
+        binding
+            .handle(vectors, &number, &link)
+            .map_err(|error| unavailable(device, "interrupts", error))?;
+        link.start()?;
+        // Last: programs may open it at once.
+        binding.publish(number, link.clone()).map_err(|error| {
+            link.quiesce();
+            unavailable(device, "device node", error)
+        })
+    }
+
+    fn interrupt(link: &Link, vector: u16) {
+        link.interrupt(vector);
+    }
+
+    fn unbind(link: &Link) {
+        link.kill();
+        link.quiesce();
+    }
+}
+
+/// Says what was found, in one line of the log.
+fn announce(device: &pci::Device, identity: &Identity) {
+    let layout = &identity.layout;
+    dev_info!(
+        device,
+        "ivshmem{}: peer {} of {}, protocol {}, {} of {} vectors ({}), region of {:#x} bytes\n",
+        identity.number,
+        layout.id(),
+        layout.max_peers(),
+        identity.protocol,
+        identity.vectors_enabled,
+        identity.vectors,
+        match identity.mode {
+            irq::Mode::MsiX => "MSI-X",
+            irq::Mode::Intx => "INTx",
+        },
+        layout.region_size(),
+    );
+}

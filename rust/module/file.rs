@@ -1,0 +1,157 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! An open `/dev/ivshmemN`. See include/uapi/linux/ivshmem.h for what it does.
+
+use crate::{
+    abi::{
+        fops::{
+            poll,
+            Mode,
+            Operations, //
+        },
+        vma::{
+            Fault,
+            FaultResult,
+            Mappings,
+            NewMapping, //
+        },
+        wait::PollTable,
+    },
+    events::Cursor,
+    ioctl,
+    link::Link,
+    protocol::v2::layout::Refused,
+    region, //
+};
+use kernel::{
+    fs::File,
+    iov::{
+        IovIterDest,
+        IovIterSource, //
+    },
+    page::PAGE_SIZE,
+    prelude::*,
+    sync::{
+        atomic::{
+            Atomic,
+            Relaxed, //
+        },
+        Arc, //
+    },
+};
+
+/// Tells open files apart, also from those that have been closed.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) struct FileId(u64);
+
+impl FileId {
+    fn next() -> Self {
+        static LAST: Atomic<u64> = Atomic::new(0);
+        Self(LAST.fetch_add(1, Relaxed))
+    }
+}
+
+/// An open file.
+#[pin_data]
+pub(crate) struct OpenFile {
+    /// Our end of the link.
+    pub(crate) link: Arc<Link>,
+    /// Which of its files this is.
+    pub(crate) id: FileId,
+    /// What it has seen of the link's events.
+    #[pin]
+    pub(crate) cursor: Cursor,
+}
+
+impl Operations for OpenFile {
+    type Device = Link;
+
+    fn open(link: &Arc<Link>) -> Result<Arc<Self>> {
+        if link.is_gone() {
+            return Err(ENODEV);
+        }
+        let cursor = link.events.cursor()?;
+        Arc::pin_init(
+            try_pin_init!(Self {
+                link: link.clone(),
+                id: FileId::next(),
+                cursor <- cursor,
+            }),
+            GFP_KERNEL,
+        )
+    }
+
+    fn release(&self) {
+        self.link.state.release(&self.link, self.id);
+    }
+
+    fn mappings(link: &Link) -> &Mappings {
+        &link.mappings
+    }
+
+    fn device(&self) -> &Link {
+        &self.link
+    }
+
+    fn read(&self, position: &mut i64, to: &mut IovIterDest<'_>) -> Result<usize> {
+        region::read(&self.link, position, to)
+    }
+
+    fn write(&self, position: &mut i64, from: &mut IovIterSource<'_>) -> Result<usize> {
+        region::write(&self.link, position, from)
+    }
+
+    fn size(&self) -> Result<u64> {
+        if self.link.is_gone() {
+            return Err(ENODEV);
+        }
+        Ok(self.link.layout().region_size())
+    }
+
+    fn poll(&self, file: &File, table: &PollTable) -> u32 {
+        // Register first: what happens after the look below wakes again.
+        self.link.events.register(file, table);
+        let untold = self.cursor.untold(&self.link.events);
+        let bit = |set: bool, bits: u32| if set { bits } else { 0 };
+        bit(untold.doorbells, poll::IN)
+            | bit(untold.states, poll::PRI)
+            | bit(file.is_writable(), poll::OUT)
+            | bit(self.link.is_gone(), poll::GONE)
+    }
+
+    fn ioctl(&self, file: &File, command: u32, argument: usize) -> Result<isize> {
+        ioctl::dispatch(self, file, command, argument)
+    }
+
+    fn mmap(&self, mapping: &NewMapping<'_>) -> Result {
+        if self.link.is_gone() {
+            return Err(ENODEV);
+        }
+        if !mapping.is_shared() {
+            return Err(EINVAL);
+        }
+        if mapping.is_executable() {
+            return Err(EPERM);
+        }
+        if !self.link.is_page_aligned() {
+            return Err(ENXIO);
+        }
+        let start = mapping.offset();
+        let range = start..start.checked_add(mapping.len()).ok_or(ENXIO)?;
+        self.link
+            .layout()
+            .map(range, mapping.is_writable(), PAGE_SIZE as u64)
+            .map_err(|refused| match refused {
+                Refused::ReadOnly => EACCES,
+                Refused::Beyond | Refused::NotMappable => ENXIO,
+            })
+    }
+
+    fn fault(&self, fault: Fault) -> FaultResult {
+        // Inside until the page is in: a device that goes then finds and removes it.
+        match self.link.enter() {
+            Ok(inside) => fault.insert(inside.memory()),
+            Err(_) => FaultResult::SIGBUS,
+        }
+    }
+}

@@ -1,0 +1,225 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! The ioctls of an open file. See include/uapi/linux/ivshmem.h for what each does and says.
+//!
+//! A call is told by its number without the size: structures may grow, and the size says what the
+//! program knows of them. Each is copied in once; what is used is the copy, after every flag and
+//! reserved field in it has been looked at.
+
+use crate::{
+    abi::{
+        fops::Mode,
+        irq,
+        uapi::{
+            self,
+            ivshmem_doorbell,
+            ivshmem_event,
+            ivshmem_events,
+            ivshmem_info,
+            ivshmem_section,
+            ivshmem_state,
+            Argument,
+            Structure, //
+        },
+        wait::Deadline,
+    },
+    events::Fetched,
+    file::OpenFile,
+    link::Link,
+    protocol::v2::layout::Section,
+    state, //
+};
+use kernel::{
+    fs::File,
+    ioctl::_IOC_SIZE,
+    prelude::*, //
+};
+
+/// An ioctl's number without the size of its structure.
+const fn call(command: u32) -> u32 {
+    command & !(kernel::uapi::_IOC_SIZEMASK << kernel::uapi::_IOC_SIZESHIFT)
+}
+
+const INFO: u32 = call(uapi::IVSHMEM_IOC_INFO);
+const GET_STATE: u32 = call(uapi::IVSHMEM_IOC_GET_STATE);
+const SET_STATE: u32 = call(uapi::IVSHMEM_IOC_SET_STATE);
+const DOORBELL: u32 = call(uapi::IVSHMEM_IOC_DOORBELL);
+const EVENTS: u32 = call(uapi::IVSHMEM_IOC_EVENTS);
+
+/// Does what `command` says to `open`.
+pub(crate) fn dispatch(
+    open: &OpenFile,
+    file: &File,
+    command: u32,
+    argument: usize,
+) -> Result<isize> {
+    let argument = Argument::new(argument, _IOC_SIZE(command));
+    match call(command) {
+        INFO => info(&open.link, argument),
+        GET_STATE => get_state(&open.link, argument),
+        SET_STATE => set_state(open, file, argument),
+        DOORBELL => doorbell(&open.link, file, argument),
+        EVENTS => events(open, file, argument),
+        _ => return Err(ENOTTY),
+    }?;
+    Ok(0)
+}
+
+fn info(link: &Link, argument: Argument) -> Result {
+    if link.is_gone() {
+        return Err(ENODEV);
+    }
+    let (identity, layout) = (&link.identity, link.layout());
+    argument.write(&ivshmem_info {
+        abi_version: uapi::IVSHMEM_ABI_VERSION,
+        id: layout.id().into(),
+        max_peers: layout.max_peers().into(),
+        vectors: identity.vectors.into(),
+        vectors_enabled: identity.vectors_enabled.into(),
+        interrupt_mode: match identity.mode {
+            irq::Mode::MsiX => uapi::IVSHMEM_INTERRUPT_MSIX,
+            irq::Mode::Intx => uapi::IVSHMEM_INTERRUPT_INTX,
+        },
+        protocol: identity.protocol.0.into(),
+        reserved: 0,
+        region_size: layout.region_size(),
+        state_table: section(link, &layout.state_table(), false),
+        rw: section(link, &layout.rw(), true),
+        outputs: ivshmem_section {
+            // All of them can be mapped if one can.
+            flags: section(link, &layout.output(), false).flags,
+            ..section(link, &layout.outputs(), false)
+        },
+        output: section(link, &layout.output(), true),
+    })
+}
+
+/// `section` as user space sees it.
+fn section(link: &Link, section: &Section, writable: bool) -> ivshmem_section {
+    let mut flags = 0;
+    if section.size != 0 {
+        flags |= uapi::IVSHMEM_SECTION_READ;
+        if writable {
+            flags |= uapi::IVSHMEM_SECTION_WRITE;
+        }
+        if link.is_mappable(section) {
+            flags |= uapi::IVSHMEM_SECTION_MMAP;
+        }
+    }
+    ivshmem_section {
+        offset: section.offset,
+        size: section.size,
+        flags,
+        reserved: 0,
+    }
+}
+
+fn get_state(link: &Link, argument: Argument) -> Result {
+    let mut state: ivshmem_state = argument.read()?;
+    zero(state.flags | state.reserved)?;
+    let peer = link.layout().peer(state.peer).ok_or(ENXIO)?;
+    state.value = link.enter()?.state_of(peer)?;
+    argument.write(&state)
+}
+
+fn set_state(open: &OpenFile, file: &File, argument: Argument) -> Result {
+    writable(file)?;
+    let state: ivshmem_state = argument.read()?;
+    zero(state.flags & !state::FLAGS | state.reserved)?;
+    if state.peer != open.link.layout().id().into() {
+        return Err(ENXIO);
+    }
+    open.link
+        .state
+        .set(&open.link, open.id, state.value, state.flags)
+}
+
+fn doorbell(link: &Link, file: &File, argument: Argument) -> Result {
+    writable(file)?;
+    let doorbell: ivshmem_doorbell = argument.read()?;
+    zero(doorbell.flags | doorbell.reserved)?;
+    let peer = link.layout().peer(doorbell.peer).ok_or(ENXIO)?;
+    let vector = u16::try_from(doorbell.vector)
+        .ok()
+        .filter(|&vector| vector < link.identity.vectors)
+        .ok_or(ENXIO)?;
+    link.enter()?.registers().ring(peer, vector)
+}
+
+fn events(open: &OpenFile, file: &File, argument: Argument) -> Result {
+    let mut request: ivshmem_events = argument.read()?;
+    zero(request.flags)?;
+    let record_size = record_size(request.record_size)?;
+    if request.capacity == 0 {
+        return Err(EINVAL);
+    }
+    let records = usize::try_from(request.records).map_err(|_| EFAULT)?;
+    let deadline = deadline(request.deadline, file);
+
+    let (link, cursor) = (&open.link, &open.cursor);
+    loop {
+        if link.is_gone() {
+            return Err(ENODEV);
+        }
+        match cursor.fetch(&link.events, request.capacity as usize)? {
+            Some(fetched) => {
+                store(&fetched, records, record_size)?;
+                request.count = u32::try_from(fetched.events.len())?;
+                argument.write(&request)?;
+                if cursor.commit(&fetched) {
+                    return Ok(());
+                }
+                // Another thread was faster: look what is left.
+            }
+            None => cursor.wait(&link.events, deadline, || link.is_gone())?,
+        }
+    }
+}
+
+/// Checks a program's idea of the size of a record.
+fn record_size(size: u32) -> Result<usize> {
+    let size = size as usize;
+    if !(ivshmem_event::FIRST_SIZE..=4096).contains(&size) || size % 8 != 0 {
+        return Err(EINVAL);
+    }
+    Ok(size)
+}
+
+/// Copies events out as records of `record_size` bytes, as far as that is possible.
+fn store(fetched: &Fetched, records: usize, record_size: usize) -> Result {
+    for (index, event) in fetched.events.iter().enumerate() {
+        let address = index
+            .checked_mul(record_size)
+            .and_then(|offset| records.checked_add(offset))
+            .ok_or(EFAULT)?;
+        uapi::write_padded(address, record_size, event)?;
+    }
+    Ok(())
+}
+
+/// Until when a call on `file` may wait.
+fn deadline(time: u64, file: &File) -> Deadline {
+    if time == u64::from(uapi::IVSHMEM_DEADLINE_NOW) || file.is_nonblocking() {
+        return Deadline::Now;
+    }
+    // A time that the clock cannot show never comes.
+    i64::try_from(time).map_or(Deadline::Never, Deadline::At)
+}
+
+/// Unknown flags and reserved fields must be zero.
+fn zero(bits: u32) -> Result {
+    if bits == 0 {
+        Ok(())
+    } else {
+        Err(EINVAL)
+    }
+}
+
+/// What changes something wants a file that is open for writing.
+fn writable(file: &File) -> Result {
+    if file.is_writable() {
+        Ok(())
+    } else {
+        Err(EBADF)
+    }
+}

@@ -1,0 +1,69 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Driver for IVSHMEM v2 devices (PCI 110a:4106): shared memory and doorbells between the cells of
+//! a partitioning hypervisor, as `/dev/ivshmemN`.
+//!
+//! | file | what it owns |
+//! | --- | --- |
+//! | `driver.rs` | which devices are bound; bringing one up and taking it down |
+//! | `registers.rs` | the registers of a device |
+//! | `link.rs` | our end of a link: all that files share, and who may touch the device when |
+//! | `events.rs` | what has happened on a link, and what a file has seen of it |
+//! | `state.rs` | which file owns our state |
+//! | `file.rs` | an open `/dev/ivshmemN` |
+//! | `region.rs` | reading and writing the shared memory |
+//! | `ioctl.rs` | the ioctls |
+//! | `protocol.rs` | IVSHMEM v2 itself, in the files of `rust/protocol` |
+//! | `abi/` | what the `kernel` crate lacks: all `unsafe` is there |
+//!
+//! Data moves one way: device -> events -> file -> user; user -> checks -> link -> device.
+//! Documentation/architecture.md draws it.
+
+use kernel::{
+    driver::Registration,
+    pci,
+    prelude::*,
+    InPlaceModule, //
+};
+
+mod abi;
+mod driver;
+mod events;
+mod file;
+mod ioctl;
+mod link;
+// Public, as its files are in the crate that user space builds of them.
+pub mod protocol;
+mod region;
+mod registers;
+mod state;
+
+/// The module while it is loaded.
+#[pin_data]
+struct IvshmemModule {
+    // Dropped in this order: no device is bound any more when the class goes.
+    #[pin]
+    _driver: Registration<pci::Adapter<abi::binding::Adapter<driver::IvshmemDriver>>>,
+    _class: abi::chrdev::Registration,
+}
+
+impl InPlaceModule for IvshmemModule {
+    fn init(module: &'static kernel::ThisModule) -> impl PinInit<Self, Error> {
+        pin_init::pin_init_scope(move || {
+            // Before the driver: devices are bound while it registers.
+            let class = abi::chrdev::Registration::new()?;
+            Ok(try_pin_init!(Self {
+                _class: class,
+                _driver <- Registration::new(<LocalModule as kernel::ModuleMetadata>::NAME, module),
+            }))
+        })
+    }
+}
+
+module! {
+    type: IvshmemModule,
+    name: "ivshmem",
+    authors: ["The ivshmem authors"],
+    description: "IVSHMEM v2: shared memory and doorbells between cells",
+    license: "GPL",
+}

@@ -1,0 +1,200 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Our end of a link: what all open files of a device share.
+//!
+//! A [`Link`] outlives its device. Jailhouse removes the device with files open, mappings live and
+//! readers blocked, and that must wait for none of them. So whoever wants to touch the device
+//! [enters](Link::enter) first and leaves soon; once [`Link::kill`] has returned nobody is inside
+//! and nobody gets in any more. Nothing that waits for user space may happen inside: no copy from
+//! or to it, no wait for events.
+
+use crate::{
+    abi::{
+        irq,
+        memory::SharedMemory,
+        vma::Mappings, //
+    },
+    events::Events,
+    protocol::v2::{
+        config::Protocol,
+        layout::{
+            Layout,
+            Section, //
+        },
+        state_table::StateTable, //
+    },
+    registers::Registers,
+    state::OwnState, //
+};
+use kernel::{
+    new_srcu,
+    page::PAGE_SIZE,
+    prelude::*,
+    sync::{
+        atomic::{
+            Atomic,
+            Relaxed,
+            Release, //
+        },
+        srcu,
+        Srcu, //
+    },
+};
+
+/// What a device is, constant while it is bound. Every number has been checked.
+pub(crate) struct Identity {
+    /// The N of ivshmemN.
+    pub(crate) number: u32,
+    /// How the region is divided, and who we are.
+    pub(crate) layout: Layout,
+    /// What runs on the link.
+    pub(crate) protocol: Protocol,
+    /// How the device interrupts us.
+    pub(crate) mode: irq::Mode,
+    /// Vectors that each peer has: what a doorbell may be rung on.
+    pub(crate) vectors: u16,
+    /// Vectors that we have got, at least 1.
+    pub(crate) vectors_enabled: u16,
+}
+
+/// Our end of a link.
+#[pin_data]
+pub(crate) struct Link {
+    /// What the device is.
+    pub(crate) identity: Identity,
+    registers: Registers,
+    memory: SharedMemory,
+    gone: Atomic<bool>,
+    #[pin]
+    inside: Srcu,
+    /// What has happened.
+    #[pin]
+    pub(crate) events: Events,
+    /// Who owns our state.
+    #[pin]
+    pub(crate) state: OwnState,
+    /// Where programs have mapped the region.
+    #[pin]
+    pub(crate) mappings: Mappings,
+}
+
+impl Link {
+    /// A link whose device has been checked and does not interrupt yet.
+    pub(crate) fn new(
+        identity: Identity,
+        registers: Registers,
+        memory: SharedMemory,
+    ) -> impl PinInit<Self, Error> {
+        pin_init::pin_init_scope(move || {
+            let events = Events::new(identity.vectors_enabled, &identity.layout, &memory)?;
+            Ok(try_pin_init!(Self {
+                identity,
+                registers,
+                memory,
+                gone: Atomic::new(false),
+                inside <- new_srcu!("ivshmem_inside"),
+                events <- events,
+                state <- OwnState::new(),
+                mappings <- Mappings::new(),
+            }))
+        })
+    }
+
+    /// How the region is divided.
+    pub(crate) fn layout(&self) -> &Layout {
+        &self.identity.layout
+    }
+
+    /// Whether the region begins on a page, without which none of it can be mapped.
+    pub(crate) fn is_page_aligned(&self) -> bool {
+        self.memory.is_page_aligned()
+    }
+
+    /// Whether this kernel can map `section`.
+    pub(crate) fn is_mappable(&self, section: &Section) -> bool {
+        self.is_page_aligned() && section.is_mappable(PAGE_SIZE as u64)
+    }
+
+    /// Access to the device until the result is dropped.
+    ///
+    /// # Errors
+    ///
+    /// `ENODEV` if the device is gone.
+    pub(crate) fn enter(&self) -> Result<Inside<'_>> {
+        let guard = self.inside.read_lock();
+        if self.is_gone() {
+            return Err(ENODEV);
+        }
+        Ok(Inside {
+            link: self,
+            _guard: guard,
+        })
+    }
+
+    /// Whether the device is gone. It may go right after this says no: see [`Self::enter`].
+    pub(crate) fn is_gone(&self) -> bool {
+        self.gone.load(Relaxed)
+    }
+
+    /// An interrupt on `vector`. In hard interrupt context, only while the device is bound.
+    pub(crate) fn interrupt(&self, vector: u16) {
+        // Handlers are freed before the device goes, so this needs not enter.
+        self.events.interrupt(vector, &self.memory);
+    }
+
+    /// Lets the device interrupt us.
+    pub(crate) fn start(&self) -> Result {
+        self.registers.set_interrupts(true)?;
+        // What changed before was dropped by the device.
+        self.events.rescan(&self.memory);
+        Ok(())
+    }
+
+    /// Shuts all files out, for good: waits for those inside, wakes those that wait, takes the
+    /// pages out of mappings. Waits for no program.
+    pub(crate) fn kill(&self) {
+        self.gone.store(true, Release);
+        self.inside.synchronize();
+        self.events.wake_all();
+        self.mappings.zap();
+    }
+
+    /// Leaves the device as a new owner wants to find it: silent, and absent for its peers.
+    ///
+    /// No file may be inside.
+    pub(crate) fn quiesce(&self) {
+        // They fail only where there are no registers any more.
+        let _ = self.registers.set_interrupts(false);
+        let _ = self.registers.set_state(0);
+    }
+}
+
+/// Access to a device that will not go before this is dropped.
+pub(crate) struct Inside<'a> {
+    link: &'a Link,
+    _guard: srcu::Guard<'a>,
+}
+
+impl Inside<'_> {
+    /// The registers.
+    pub(crate) fn registers(&self) -> &Registers {
+        &self.link.registers
+    }
+
+    /// The shared memory.
+    pub(crate) fn memory(&self) -> &SharedMemory {
+        &self.link.memory
+    }
+
+    /// State of `peer` now.
+    ///
+    /// # Errors
+    ///
+    /// `ENXIO` if the link has no such peer.
+    pub(crate) fn state_of(&self, peer: u16) -> Result<u32> {
+        StateTable::new(&self.link.memory, self.link.layout())
+            .ok()
+            .and_then(|table| table.get(peer))
+            .ok_or(ENXIO)
+    }
+}

@@ -1,0 +1,104 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Reading and writing the shared memory as a file.
+//!
+//! Bytes go through a small buffer on the stack: the device must not be kept from going while a copy
+//! to or from a program waits for a page, so nobody is inside then.
+
+use crate::{
+    link::Link,
+    protocol::v2::layout::Refused, //
+};
+use kernel::{
+    iov::{
+        IovIterDest,
+        IovIterSource, //
+    },
+    prelude::*, //
+};
+
+/// Size of the buffer. Divisible by 8, so that aligned words of a long transfer stay whole.
+const CHUNK: usize = 512;
+
+/// Reads from `position` on, and moves it on.
+///
+/// # Errors
+///
+/// `EFAULT` if nothing could be stored, `ENODEV`.
+pub(crate) fn read(link: &Link, position: &mut i64, to: &mut IovIterDest<'_>) -> Result<usize> {
+    let start = u64::try_from(*position)?;
+    let length = link.layout().read(start, to.len() as u64) as usize;
+    let mut buffer = [0; CHUNK];
+    let mut done = 0;
+    // At least once, so that a dead device is noticed even where there is nothing to read.
+    loop {
+        let chunk = &mut buffer[..(length - done).min(CHUNK)];
+        let copied = link
+            .enter()
+            .and_then(|inside| inside.memory().copy_out(start as usize + done, chunk))
+            .map(|()| to.copy_to_iter(chunk));
+        match copied {
+            Ok(copied) => done += copied,
+            Err(error) if done == 0 => return Err(error),
+            Err(_) => break,
+        }
+        if copied != Ok(chunk.len()) || done == length {
+            break;
+        }
+    }
+    finish(position, done, length)
+}
+
+/// Writes from `position` on as far as we may, and moves it on.
+///
+/// # Errors
+///
+/// `EACCES` or `ENOSPC` if we may not write the first byte, `EFAULT` if nothing could be fetched,
+/// `ENODEV`.
+pub(crate) fn write(
+    link: &Link,
+    position: &mut i64,
+    from: &mut IovIterSource<'_>,
+) -> Result<usize> {
+    if link.is_gone() {
+        return Err(ENODEV);
+    }
+    if from.is_empty() {
+        return Ok(0);
+    }
+    let start = u64::try_from(*position)?;
+    let length = match link.layout().write(start, from.len() as u64) {
+        Ok(length) => length as usize,
+        Err(Refused::Beyond) => return Err(ENOSPC),
+        Err(_) => return Err(EACCES),
+    };
+    let mut buffer = [0; CHUNK];
+    let mut done = 0;
+    while done < length {
+        let wanted = (length - done).min(CHUNK);
+        let copied = from.copy_from_iter(&mut buffer[..wanted]);
+        let stored = link.enter().and_then(|inside| {
+            inside
+                .memory()
+                .copy_in(start as usize + done, &buffer[..copied])
+        });
+        match stored {
+            Ok(()) => done += copied,
+            Err(error) if done == 0 => return Err(error),
+            Err(_) => break,
+        }
+        if copied < wanted {
+            break;
+        }
+    }
+    finish(position, done, length)
+}
+
+/// Moves `position` on by what was done of what was wanted.
+fn finish(position: &mut i64, done: usize, wanted: usize) -> Result<usize> {
+    if done == 0 && wanted != 0 {
+        return Err(EFAULT);
+    }
+    *position += i64::try_from(done)?;
+    Ok(done)
+}

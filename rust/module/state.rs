@@ -1,0 +1,83 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Which file owns our state.
+//!
+//! The state tells peers that somebody is there. So it belongs to the file that published it and goes
+//! with it, also when the program dies; and no other file changes it by accident.
+
+use crate::{
+    abi::uapi::{
+        IVSHMEM_STATE_KEEP,
+        IVSHMEM_STATE_TAKE_OVER, //
+    },
+    file::FileId,
+    link::Link, //
+};
+use kernel::{
+    prelude::*,
+    sync::{
+        new_mutex,
+        Mutex, //
+    },
+};
+
+/// Flags that [`OwnState::set`] knows.
+pub(crate) const FLAGS: u32 = IVSHMEM_STATE_TAKE_OVER | IVSHMEM_STATE_KEEP;
+
+struct Owner {
+    file: FileId,
+    /// The value stays when the file is closed.
+    keep: bool,
+}
+
+/// Who owns our state. The lock also serialises writes of the register.
+#[pin_data]
+pub(crate) struct OwnState {
+    #[pin]
+    owner: Mutex<Option<Owner>>,
+}
+
+impl OwnState {
+    /// Nobody does.
+    pub(crate) fn new() -> impl PinInit<Self> {
+        pin_init!(Self {
+            owner <- new_mutex!(None, "ivshmem_state"),
+        })
+    }
+
+    /// Publishes `value` for `file`, which owns the state from now on.
+    ///
+    /// # Errors
+    ///
+    /// `EBUSY` if another file does, unless `flags` say to take it over; `ENODEV`.
+    pub(crate) fn set(&self, link: &Link, file: FileId, value: u32, flags: u32) -> Result {
+        let mut owner = self.owner.lock();
+        let taken = owner.as_ref().is_some_and(|owner| owner.file != file);
+        if taken && flags & IVSHMEM_STATE_TAKE_OVER == 0 {
+            return Err(EBUSY);
+        }
+        link.enter()?.registers().set_state(value)?;
+        *owner = Some(Owner {
+            file,
+            keep: flags & IVSHMEM_STATE_KEEP != 0,
+        });
+        Ok(())
+    }
+
+    /// `file` is closed: if it owns the state, nobody does any more, and it returns to 0 unless
+    /// it is to be kept.
+    pub(crate) fn release(&self, link: &Link, file: FileId) {
+        let mut owner = self.owner.lock();
+        let keep = match &*owner {
+            Some(owner) if owner.file == file => owner.keep,
+            _ => return,
+        };
+        if !keep {
+            // Without the device there is nobody to tell.
+            let _ = link
+                .enter()
+                .and_then(|inside| inside.registers().set_state(0));
+        }
+        *owner = None;
+    }
+}
