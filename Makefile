@@ -1,0 +1,89 @@
+# SPDX-License-Identifier: MIT OR Apache-2.0
+#
+# The one front door: `make help`. The work is done by scripts/ in the toolbox (Documentation/environment.md); the
+# kernel module's own build is Kbuild.
+
+# Debian architecture of the kernel that `kernel`, `update` and `modules` are for: amd64 or arm64.
+ARCH ?= amd64
+# The text that the demo's inmate says.
+GREETING ?=
+# A kernel tree to build the module against with this machine's own compilers; empty: the toolbox and its kernel.
+KDIR ?=
+
+TOOLBOX := scripts/toolbox
+CARGO_RELEASE := cargo build --release --locked --target x86_64-unknown-linux-gnu
+BIN := build/cargo/x86_64-unknown-linux-gnu/release
+
+MAKEFLAGS += --no-print-directory
+.DEFAULT_GOAL := help
+
+.PHONY: help
+help: ## this list
+	@echo "ivshmem: IVSHMEM v2 for Linux and QEMU. Targets:"
+	@sed -nE 's/^([a-z-]+):.*## (.*)/  \1|\2/p' Makefile | awk -F '|' '{ printf "%-16s %s\n", $$1, $$2 }'
+	@echo "Settings: ARCH=amd64|arm64 (modules, kernel)  KDIR=TREE (modules)  GREETING=TEXT (demo)  V=1 (all output)"
+	@echo "          IVSHMEM_CACHE=FOLDER (default ~/.cache/ivshmem)"
+
+# --- environment ----------------------------------------------------------------------------------------------------
+
+.PHONY: toolbox kernel kernel-tree update shell
+toolbox: ## make the build environment (done by the other targets when needed)
+	@$(TOOLBOX)
+
+kernel: ## get Debian's kernel and make its tree for Rust modules (ARCH=)
+	@scripts/kernel build $(ARCH)
+
+kernel-tree: ## on Debian 13: make a tree for Rust modules of the running kernel, print its KDIR
+	@scripts/kernel tree
+
+update: ## look for newer packages and a newer kernel in the archive (ARCH=)
+	@$(TOOLBOX) update
+	@scripts/kernel update $(ARCH)
+
+shell: ## a shell in the toolbox
+	@$(TOOLBOX) shell
+
+# --- building -------------------------------------------------------------------------------------------------------
+
+.PHONY: modules user inmate
+modules: ## build ivshmem.ko (ARCH=, KDIR=) to build/module/RELEASE/
+	@KDIR='$(KDIR)' scripts/modules $(ARCH)
+
+user: ## build all user-space programs
+	@$(TOOLBOX) run $(CARGO_RELEASE) --workspace
+
+inmate: ## build the bare-metal inmate
+	@$(TOOLBOX) run rust/inmate/build.sh
+
+# --- running --------------------------------------------------------------------------------------------------------
+
+.PHONY: demo
+demo: modules user inmate ## "Hi!" between two cells in QEMU (GREETING=)
+	@scripts/with-kernels amd64 $(BIN)/ivshmem-harness demo $(if $(GREETING),--greeting '$(subst ','\'',$(GREETING))')
+
+# --- testing --------------------------------------------------------------------------------------------------------
+
+.PHONY: test test-setup test-host test-device test-guest
+test: ## every test; ends with the count of passed, failed, skipped
+	@scripts/test
+
+test-setup: ## tests of scripts/toolbox and scripts/kernel with bad input
+	@scripts/test setup
+
+test-host: ## unit and property tests, formatting, lints, header, licences
+	@scripts/test host
+
+test-device: ## tests of the device model
+	@scripts/test device
+
+test-guest: ## tests in guests: module, library, demo
+	@scripts/test guest
+
+# --- cleaning -------------------------------------------------------------------------------------------------------
+
+.PHONY: clean distclean
+clean: ## remove build/ (all output of this checkout)
+	rm -rf build
+
+distclean: clean ## also remove the cache: toolbox, kernels, downloads
+	@scripts/toolbox remove-cache
