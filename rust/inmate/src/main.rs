@@ -71,9 +71,9 @@ fn run(boot: &pvh::BootInfo, options: &Options) -> Result<(), Error> {
     let mut device = Device::open(options.protocol, boot.ram())?;
     write!(console, "{device}")?;
     let mut events = TimerAndDoorbells::new(device.connected_vectors(), &plan, options.timeout_s);
-    let demo = Demo::new(&mut device, &mut console, options)?;
     lapic::start_timer(plan.initial_count);
-    let result = demo.run(&mut events);
+    let result =
+        Demo::new(&mut device, &mut console, options).and_then(|demo| demo.run(&mut events));
     lapic::stop_timer();
     device.close();
     result.map(|_| ())
