@@ -83,12 +83,14 @@ impl<'a, L: Link, W: Write> Demo<'a, L, W> {
     /// own state back and prints the counts.
     ///
     /// # Errors
-    /// [`Error::Timeout`], or a console that fails. The own state is taken back
-    /// then too.
+    /// [`Error::Timeout`], or a console that fails: the own state is taken back
+    /// then too. [`Error::DeviceGone`]: there is nothing left to touch.
     pub fn run(mut self, events: &mut impl Events) -> Result<Ending, Error> {
         let ending = self.start().and_then(|()| self.converse(events));
-        self.link.set_state(0);
-        self.link.enable_interrupts(false);
+        if ending != Err(Error::DeviceGone) {
+            self.link.set_state(0);
+            self.link.enable_interrupts(false);
+        }
         let ending = ending?;
         match ending {
             Ending::TargetLeft => {
@@ -394,6 +396,7 @@ mod tests {
         let (ending, console) = run(&mut link, "", &[Event::Period]);
         assert_eq!(ending, Err(Error::DeviceGone));
         assert!(!console.contains("sending"));
+        assert_eq!(link.log, ["enable true", "state 1"]);
     }
 
     #[test]

@@ -75,7 +75,9 @@ fn run(boot: &pvh::BootInfo, options: &Options) -> Result<(), Error> {
     let result =
         Demo::new(&mut device, &mut console, options).and_then(|demo| demo.run(&mut events));
     lapic::stop_timer();
-    device.close();
+    if result != Err(Error::DeviceGone) {
+        device.close();
+    }
     result.map(|_| ())
 }
 
