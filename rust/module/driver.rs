@@ -17,6 +17,7 @@ use crate::{
         memory::SharedMemory,
         pci::{
             device_id,
+            memory_bar,
             Config, //
         },
     },
@@ -124,7 +125,7 @@ fn identify(device: &pci::Device<Core<'_>>, registers: &Registers) -> Result<Fou
     let (id, max_peers) = registers.identity()?;
     let layout = Layout::new(&Geometry::new(id, max_peers, &capability))
         .map_err(|why| refuse(device, why))?;
-    let bar_size = device.resource_len(config::BAR_MEMORY.into())?;
+    let bar_size = memory_bar(device, config::BAR_MEMORY).map_or(0, |bar| bar.size);
     let place = Place::find(&layout, bar_size, capability.base_address)
         .map_err(|why| refuse(device, why))?;
     Ok(Found {
@@ -146,7 +147,9 @@ fn map(
             binding
                 .claim(config::BAR_MEMORY)
                 .map_err(|error| unavailable(device, "BAR 2", error))?;
-            device.resource_start(config::BAR_MEMORY.into())?
+            memory_bar(device, config::BAR_MEMORY)
+                .ok_or(ENODEV)?
+                .address
         }
     };
     let size = found.layout.region_size();
@@ -177,6 +180,9 @@ impl Driver for IvshmemDriver {
         binding
             .enable(device)
             .map_err(|error| unavailable(device, "enabling", error))?;
+        if memory_bar(device, config::BAR_REGISTERS).is_none() {
+            return Err(refuse(device, fmt!("BAR 0 is missing, or not memory")));
+        }
         let registers =
             Registers::map(device).map_err(|error| unavailable(device, "BAR 0", error))?;
         let found = identify(device, &registers)?;
@@ -199,8 +205,6 @@ impl Driver for IvshmemDriver {
             vectors: offered.max(1),
             vectors_enabled: vectors.count(),
         };
-        announce(device, &identity);
-
         let link = Arc::pin_init(Link::new(identity, registers, memory), GFP_KERNEL)?;
         binding
             .handle(vectors, &number, &link)
@@ -210,7 +214,9 @@ impl Driver for IvshmemDriver {
         binding.publish(number, link.clone()).map_err(|error| {
             link.quiesce();
             unavailable(device, "device node", error)
-        })
+        })?;
+        announce(device, &link.identity);
+        Ok(())
     }
 
     fn interrupt(link: &Link, vector: u16) {

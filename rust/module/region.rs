@@ -28,21 +28,24 @@ const CHUNK: usize = 512;
 pub(crate) fn read(link: &Link, position: &mut i64, to: &mut IovIterDest<'_>) -> Result<usize> {
     let start = u64::try_from(*position)?;
     let length = link.layout().read(start, to.len() as u64) as usize;
+    if length == 0 {
+        return if link.is_gone() { Err(ENODEV) } else { Ok(0) };
+    }
     let mut buffer = [0; CHUNK];
     let mut done = 0;
-    // At least once, so that a dead device is noticed even where there is nothing to read.
-    loop {
+    while done < length {
         let chunk = &mut buffer[..(length - done).min(CHUNK)];
-        let copied = link
+        let fetched = link
             .enter()
-            .and_then(|inside| inside.memory().copy_out(start as usize + done, chunk))
-            .map(|()| to.copy_to_iter(chunk));
-        match copied {
-            Ok(copied) => done += copied,
+            .and_then(|inside| inside.memory().copy_out(start as usize + done, chunk));
+        match fetched {
+            Ok(()) => {}
             Err(error) if done == 0 => return Err(error),
             Err(_) => break,
         }
-        if copied != Ok(chunk.len()) || done == length {
+        let copied = to.copy_to_iter(chunk);
+        done += copied;
+        if copied < chunk.len() {
             break;
         }
     }

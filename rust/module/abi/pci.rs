@@ -46,6 +46,33 @@ pub(super) fn raw(device: &pci::Device<Bound>) -> *mut bindings::pci_dev {
     core::ptr::from_ref(device).cast_mut().cast()
 }
 
+/// A BAR that is memory.
+#[derive(Clone, Copy)]
+pub(crate) struct MemoryBar {
+    /// Its physical address.
+    pub(crate) address: u64,
+    /// Its size in bytes, not 0.
+    pub(crate) size: u64,
+}
+
+/// The BAR `bar`; [`None`] if the device has none there, or one of I/O ports.
+///
+/// The `kernel` crate knows nothing of the kind of a BAR, and its accessors take one of ports for
+/// memory.
+pub(crate) fn memory_bar(device: &pci::Device<Bound>, bar: u8) -> Option<MemoryBar> {
+    // SAFETY: The device is valid, and its resources do not change while it is bound.
+    let resource = unsafe { (*raw(device)).resource.get(usize::from(bar))? };
+    if resource.flags & bindings::IORESOURCE_MEM as c_ulong == 0 {
+        return None;
+    }
+    // An empty resource is one whose end is before its start.
+    let size = resource.end.wrapping_sub(resource.start).wrapping_add(1);
+    (size != 0).then_some(MemoryBar {
+        address: resource.start,
+        size,
+    })
+}
+
 /// A device whose memory is switched on and that may send messages. Undone when dropped.
 pub(super) struct Enabled<'bound>(&'bound pci::Device<Bound>);
 
