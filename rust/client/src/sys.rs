@@ -176,22 +176,13 @@ impl Drop for Memory {
 mod tests {
     use super::*;
     use rustix::fd::AsFd;
-    use std::io::{Seek, Write};
+    use std::io::Write;
     use std::sync::atomic::Ordering;
 
     fn page() -> (std::fs::File, Memory) {
-        let name = format!("ivshmem-sys-test-{}", std::process::id());
-        let path = std::env::temp_dir().join(name);
-        let mut file = std::fs::File::options()
-            .read(true)
-            .write(true)
-            .create(true)
-            .truncate(true)
-            .open(&path)
-            .expect("temporary file");
-        std::fs::remove_file(&path).expect("unlink");
+        let fd = rustix::fs::memfd_create("page", rustix::fs::MemfdFlags::CLOEXEC).expect("memfd");
+        let mut file = std::fs::File::from(fd);
         file.write_all(&[7; 4096]).expect("fill");
-        file.rewind().expect("rewind");
         let memory = Memory::map(file.as_fd(), 0, 4096, true).expect("map");
         (file, memory)
     }

@@ -1,0 +1,137 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! One boot of a Linux guest and what is judged about every one of them.
+
+use crate::initramfs::Initramfs;
+use crate::link::{forbidden_accesses, Link};
+use crate::qemu::{GuestEnd, GuestSpec};
+use crate::scan::complaints;
+use crate::settings::{Kernel, Settings};
+use crate::tap::{Report, TestResult};
+use anyhow::Result;
+use ivshmem_guest::plan::{DevicePlan, Plan};
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+/// The programs that a guest may have beside its first process.
+const PROGRAMS: &[&str] = &["ivshmem-demo"];
+
+/// The initramfs of all Linux guests, with our first process, the module and the programs.
+pub(crate) fn initramfs(settings: &Settings, kernel: &Kernel) -> Result<Initramfs> {
+    let mut archive = Initramfs::default()
+        .file(&settings.program("ivshmem-guest")?, "init", 0o755)
+        .file(&settings.module(kernel), "ivshmem.ko", 0o644)
+        .text(
+            "etc/kernel-release",
+            0o644,
+            &format!("{}\n", kernel.release),
+        );
+    for name in PROGRAMS {
+        archive = archive.file(&settings.program(name)?, &format!("bin/{name}"), 0o755);
+    }
+    Ok(archive)
+}
+
+/// The links of a guest or of several, by number.
+#[derive(Debug, Default)]
+pub(crate) struct Links(BTreeMap<u32, Link>);
+
+impl Links {
+    /// Starts a device model for each link of `devices`.
+    pub(crate) fn start(
+        settings: &Settings,
+        folder: &Path,
+        devices: &[DevicePlan],
+    ) -> Result<Self> {
+        let mut by_link: BTreeMap<u32, Vec<DevicePlan>> = BTreeMap::new();
+        for device in devices {
+            by_link.entry(device.link).or_default().push(device.clone());
+        }
+        let mut links = Self::default();
+        for (number, devices) in by_link {
+            let name = format!("link{number}");
+            links
+                .0
+                .insert(number, Link::start(settings, folder, &name, &devices)?);
+        }
+        Ok(links)
+    }
+
+    /// Slots and sockets of a guest's devices.
+    pub(crate) fn sockets(&self, devices: &[DevicePlan]) -> Vec<(u8, PathBuf)> {
+        devices
+            .iter()
+            .map(|device| (device.slot, self.0[&device.link].socket(device.peer)))
+            .collect()
+    }
+
+    /// The link with that number.
+    pub(crate) fn get(&mut self, number: u32) -> &mut Link {
+        self.0
+            .get_mut(&number)
+            .expect("links are numbered by the plan")
+    }
+
+    /// Ends all device models and says what they saw that must not be.
+    pub(crate) fn finish(self) -> Result<Vec<String>> {
+        let mut reasons = Vec::new();
+        for (number, link) in self.0 {
+            let statistics = link.finish()?;
+            reasons.extend(forbidden_accesses(&format!("link {number}"), &statistics));
+        }
+        Ok(reasons)
+    }
+}
+
+/// A guest that carries out `plan`.
+pub(crate) fn guest_spec(
+    name: &str,
+    kernel: &Kernel,
+    initramfs: &Path,
+    plan: &Plan,
+    links: &Links,
+) -> GuestSpec {
+    GuestSpec {
+        name: name.into(),
+        kernel: kernel.boot.clone(),
+        initramfs: Some(initramfs.into()),
+        words: plan.words(),
+        devices: links.sockets(&plan.devices),
+        prefix: None,
+    }
+}
+
+/// The results of a guest that has ended: what it reported, that the report is complete, and that
+/// its kernel did not complain. `prefix` goes in front of every name.
+pub(crate) fn judge(prefix: &str, end: &GuestEnd) -> Vec<TestResult> {
+    let report = Report::parse(&end.report);
+    let mut defects = report.defects();
+    if !end.report.contains("# end\n") {
+        defects.push("the guest died before the end of its report".into());
+        let last = end.console.iter().rev().take(15).rev();
+        defects.extend(last.map(|line| format!("console: {line}")));
+    }
+    if !end.status.success() {
+        defects.push(format!("QEMU ended with {}", end.status));
+    }
+    let mut results: Vec<TestResult> = report
+        .results
+        .into_iter()
+        .map(|result| TestResult {
+            name: format!("{prefix}: {}", result.name),
+            ..result
+        })
+        .collect();
+    let kernel = complaints(&end.console)
+        .into_iter()
+        .map(Into::into)
+        .collect();
+    results.push(TestResult::from_reasons(
+        format!("{prefix}: the guest runs to its end and powers off"),
+        defects,
+    ));
+    results.push(TestResult::from_reasons(
+        format!("{prefix}: no report of any kernel checker"),
+        kernel,
+    ));
+    results
+}

@@ -1,0 +1,116 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! Runs the guests: the demo, the tests inside guests, and the verdict over all results.
+//!
+//! ```text
+//! main ── settings (paths, patience)
+//!  ├── suites, pairs, ...   what is booted and asserted, one file per command
+//!  │     └── boot           initramfs, links, the verdict on any guest
+//!  │           ├── qemu ──── console, report      a guest
+//!  │           ├── link ──── statistics           a device model
+//!  │           └── process                        children that do not outlive us
+//!  └── tap, summary         results, read and written
+//! ```
+#![deny(unsafe_code)]
+
+mod boot;
+mod console;
+mod cpio;
+mod initramfs;
+mod link;
+mod process;
+mod progress;
+mod qemu;
+mod scan;
+mod settings;
+mod suites;
+mod summary;
+mod tap;
+
+use anyhow::{Context, Result};
+use clap::{Parser, Subcommand};
+use settings::Settings;
+use std::path::PathBuf;
+use std::process::ExitCode;
+use tap::TestResult;
+
+/// Runs the guests of ivshmem: demo, tests, and the verdict over all results.
+#[derive(Debug, Parser)]
+#[command(version)]
+struct Cli {
+    #[command(flatten)]
+    settings: Settings,
+
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Run the test suites in guests
+    Guest {
+        /// Run only this suite; may be given several times
+        #[arg(long = "suite", value_name = "NAME")]
+        suites: Vec<String>,
+    },
+    /// Print the closing line over all results in a folder
+    Summary {
+        /// The folder with *.tap
+        directory: PathBuf,
+    },
+}
+
+fn main() -> ExitCode {
+    let cli = Cli::parse();
+    match run(&cli) {
+        Ok(true) => ExitCode::SUCCESS,
+        Ok(false) => ExitCode::FAILURE,
+        Err(error) => {
+            eprintln!("ivshmem-harness: {error:#}");
+            match process::check_interrupted() {
+                Ok(()) => ExitCode::FAILURE,
+                Err(_) => ExitCode::from(130),
+            }
+        }
+    }
+}
+
+/// Whether all is well.
+fn run(cli: &Cli) -> Result<bool> {
+    process::handle_signals()?;
+    let settings = &cli.settings;
+    match &cli.command {
+        Command::Guest { suites } => {
+            let results = suites::run(settings, suites)?;
+            write_results(settings, "guest", &results)
+        }
+        Command::Summary { directory } => {
+            let summary = summary::Summary::of_directory(directory)?;
+            println!("{summary}");
+            Ok(summary.is_good())
+        }
+    }
+}
+
+/// Writes the results of a layer, and prints what failed.
+fn write_results(settings: &Settings, layer: &str, results: &[TestResult]) -> Result<bool> {
+    let path = settings.results()?.join(format!("{layer}.tap"));
+    std::fs::write(&path, tap::render(results))
+        .with_context(|| format!("cannot write {}", path.display()))?;
+    let failed: Vec<_> = results
+        .iter()
+        .filter(|result| result.has_failed())
+        .collect();
+    for result in &failed {
+        println!("failed: {}", result.name);
+        for note in &result.notes {
+            println!("    {note}");
+        }
+    }
+    let count = results.len() - failed.len();
+    println!(
+        "{layer}: {count} passed, {} failed ({})",
+        failed.len(),
+        path.display()
+    );
+    Ok(failed.is_empty())
+}

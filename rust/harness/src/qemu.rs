@@ -1,0 +1,203 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! A guest: QEMU as a process, its console and its report.
+
+use crate::console::Console;
+use crate::process::{wait_for, Process};
+use crate::settings::Settings;
+use anyhow::{Context, Result};
+use rustix::process::Signal;
+use serde_json::json;
+use std::os::unix::net::UnixListener;
+use std::path::{Path, PathBuf};
+use std::process::{Command, ExitStatus, Stdio};
+
+/// Milliseconds that QEMU waits for the device model. The default of 5 s ends the link for good
+/// when the machine is busy.
+const DEVICE_TIMEOUT: u32 = 600_000;
+
+/// Words of every Linux guest's command line.
+const COMMAND_LINE: &str = "console=ttyS0 panic=-1 loglevel=5 mitigations=off nokaslr \
+                            tsc=reliable no_timer_check";
+
+/// What a guest consists of.
+#[derive(Debug, Default)]
+pub(crate) struct GuestSpec {
+    /// For messages and file names.
+    pub(crate) name: String,
+    /// Kernel or bare-metal program.
+    pub(crate) kernel: PathBuf,
+    /// Initramfs of a Linux guest.
+    pub(crate) initramfs: Option<PathBuf>,
+    /// Words for the command line.
+    pub(crate) words: String,
+    /// Slots and sockets of IVSHMEM devices.
+    pub(crate) devices: Vec<(u8, PathBuf)>,
+    /// Shown in front of each console line; without it the console is not shown.
+    pub(crate) prefix: Option<String>,
+}
+
+/// A running guest.
+#[derive(Debug)]
+pub(crate) struct Guest {
+    process: Process,
+    /// The kernel's console, or the inmate's.
+    pub(crate) console: Console,
+    report: Option<Console>,
+    settings: Settings,
+}
+
+/// How a guest ended.
+#[derive(Debug)]
+pub(crate) struct GuestEnd {
+    /// QEMU's.
+    pub(crate) status: ExitStatus,
+    /// The console's lines.
+    pub(crate) console: Vec<String>,
+    /// The report's text.
+    pub(crate) report: String,
+}
+
+impl Guest {
+    /// Starts a guest. Its console is kept as `NAME.console` in `folder`.
+    pub(crate) fn start(settings: &Settings, folder: &Path, spec: &GuestSpec) -> Result<Self> {
+        let mut command = base_command(settings, spec);
+        let listener = match spec.initramfs {
+            Some(_) => Some(add_linux(&mut command, spec)?),
+            None => {
+                // The bare-metal inmate ends through this device.
+                command.args(["-device", "isa-debug-exit,iobase=0xf4,iosize=4"]);
+                command.args(["-append", &spec.words]);
+                None
+            }
+        };
+        command
+            .args(["-serial", "stdio"])
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(std::fs::File::create(
+                folder.join(format!("{}.qemu", spec.name)),
+            )?);
+        if let Some((_, socket)) = &listener {
+            let socket = socket.path().join("report");
+            let chardev = format!("socket,id=report,path={}", socket.display());
+            command.args(["-chardev", &chardev, "-serial", "chardev:report"]);
+        }
+        let mut process = Process::start(&spec.name, &mut command)?;
+        let stdout = process.child.stdout.take().context("no pipe")?;
+        let log = folder.join(format!("{}.console", spec.name));
+        let console = Console::follow(stdout, &log, spec.prefix.clone())?;
+        let report = match listener {
+            Some((listener, _socket)) => accept(settings, &mut process, &listener)?
+                .map(|stream| {
+                    let log = folder.join(format!("{}.report", spec.name));
+                    Console::follow(stream, &log, None)
+                })
+                .transpose()?,
+            None => None,
+        };
+        Ok(Self {
+            process,
+            console,
+            report,
+            settings: settings.clone(),
+        })
+    }
+
+    /// The exit status, if it has ended.
+    pub(crate) fn poll(&mut self) -> Result<Option<ExitStatus>> {
+        self.process.poll()
+    }
+
+    /// Kills QEMU, as a crash would.
+    pub(crate) fn kill(&mut self) -> Result<()> {
+        self.process.signal(Signal::KILL)
+    }
+
+    /// Whether the report has a line with `text` yet.
+    pub(crate) fn reported(&self, text: &str) -> bool {
+        let report = self.report.as_ref();
+        report.is_some_and(|report| report.count(text) > 0)
+    }
+
+    /// Waits for the guest's end.
+    pub(crate) fn finish(mut self) -> Result<GuestEnd> {
+        let status = self.process.wait(self.settings.limit())?;
+        self.console.finish();
+        let report = match &mut self.report {
+            Some(report) => {
+                report.finish();
+                report.lines().join("\n") + "\n"
+            }
+            None => String::new(),
+        };
+        Ok(GuestEnd {
+            status,
+            console: self.console.lines(),
+            report,
+        })
+    }
+}
+
+/// QEMU with what all guests have.
+pub(crate) fn base_command(settings: &Settings, spec: &GuestSpec) -> Command {
+    let mut command = Command::new(&settings.qemu);
+    command
+        .args([
+            "-nodefaults",
+            "-no-user-config",
+            "-display",
+            "none",
+            "-no-reboot",
+        ])
+        .args(["-M", "pc", "-accel", "tcg", "-m", "256"])
+        .arg("-kernel")
+        .arg(&spec.kernel);
+    for (slot, socket) in &spec.devices {
+        let device = json!({
+            "driver": "vfio-user-pci",
+            "addr": format!("{slot:x}"),
+            "x-msg-timeout": DEVICE_TIMEOUT,
+            "socket": { "type": "unix", "path": socket.to_string_lossy() },
+        });
+        command.args(["-device", &device.to_string()]);
+    }
+    command
+}
+
+/// Adds what a Linux guest has: initramfs, command line, and a socket to report through.
+fn add_linux(command: &mut Command, spec: &GuestSpec) -> Result<(UnixListener, tempfile::TempDir)> {
+    let initramfs = spec.initramfs.as_deref().context("no initramfs")?;
+    command
+        .arg("-initrd")
+        .arg(initramfs)
+        .args(["-append", &linux_command_line(&spec.words)]);
+    let folder = tempfile::Builder::new().prefix("ivshmem-").tempdir()?;
+    let listener = UnixListener::bind(folder.path().join("report"))?;
+    listener.set_nonblocking(true)?;
+    Ok((listener, folder))
+}
+
+/// The command line of a Linux guest.
+pub(crate) fn linux_command_line(words: &str) -> String {
+    format!("{COMMAND_LINE} {words}")
+}
+
+/// QEMU's end of the report; `None` if QEMU ends without it.
+fn accept(
+    settings: &Settings,
+    process: &mut Process,
+    listener: &UnixListener,
+) -> Result<Option<std::os::unix::net::UnixStream>> {
+    let stream = wait_for(settings.limit(), || match listener.accept() {
+        Ok((stream, _)) => Ok(Some(Some(stream))),
+        Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => {
+            Ok(process.poll()?.map(|_| None))
+        }
+        Err(error) => Err(error.into()),
+    })?;
+    let stream = stream.flatten();
+    if let Some(stream) = &stream {
+        stream.set_nonblocking(false)?;
+    }
+    Ok(stream)
+}

@@ -1,0 +1,129 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! `guest`: boots one guest after the other and runs the test suites in them.
+
+use crate::boot::{guest_spec, initramfs, judge, Links};
+use crate::progress::Step;
+use crate::qemu::Guest;
+use crate::settings::{Kernel, Settings};
+use crate::tap::TestResult;
+use anyhow::Result;
+use ivshmem_guest::plan::{DevicePlan, Plan, Protection, Shape};
+use std::path::Path;
+
+/// All suites that one guest with good devices runs.
+const COMMON: &[&str] = &["info", "module"];
+
+/// A guest to boot.
+#[derive(Debug)]
+struct Boot {
+    name: &'static str,
+    suites: &'static [&'static str],
+    devices: Vec<DevicePlan>,
+}
+
+/// Two peers in one guest and a soft inmate, as a link with `common` has them.
+fn two_peers_and_inmate(common: &DevicePlan) -> Vec<DevicePlan> {
+    let device = |peer: u32| DevicePlan {
+        slot: 5 + peer as u8,
+        peer,
+        peers: 3,
+        inmate: Some(2),
+        ..common.clone()
+    };
+    vec![device(0), device(1)]
+}
+
+/// What is booted.
+fn boots() -> Vec<Boot> {
+    vec![
+        Boot {
+            name: "Jailhouse shape, trapping",
+            suites: COMMON,
+            devices: two_peers_and_inmate(&DevicePlan::default()),
+        },
+        Boot {
+            name: "BAR 2 shape, mapped",
+            suites: COMMON,
+            devices: two_peers_and_inmate(&DevicePlan {
+                shape: Shape::Bar2,
+                protection: Protection::Mapped,
+                vectors: 16,
+                protocol: 0x4001,
+                state_size: 0x2000,
+                rw_size: 0x3000,
+                output_size: 0x1000,
+                ..DevicePlan::default()
+            }),
+        },
+    ]
+}
+
+/// Runs the suites that `wanted` names, or all; results of all guests.
+pub(crate) fn run(settings: &Settings, wanted: &[String]) -> Result<Vec<TestResult>> {
+    let kernel = settings.kernel()?;
+    let folder = settings.run_folder("guest")?;
+    let archive = folder.join("initramfs");
+    initramfs(settings, &kernel)?.write(&archive)?;
+    let mut results = Vec::new();
+    for boot in boots() {
+        let suites: Vec<String> = boot
+            .suites
+            .iter()
+            .filter(|suite| wanted.is_empty() || wanted.iter().any(|name| name == *suite))
+            .map(|suite| (*suite).into())
+            .collect();
+        if suites.is_empty() {
+            continue;
+        }
+        let folder = settings.run_folder(&format!("guest/{}", folder_name(boot.name)))?;
+        results.extend(run_boot(
+            settings, &kernel, &folder, &archive, &boot, suites,
+        )?);
+    }
+    Ok(results)
+}
+
+fn run_boot(
+    settings: &Settings,
+    kernel: &Kernel,
+    folder: &Path,
+    archive: &Path,
+    boot: &Boot,
+    suites: Vec<String>,
+) -> Result<Vec<TestResult>> {
+    let step = Step::begin(format!("guest \"{}\"", boot.name), settings.verbose);
+    let links = Links::start(settings, folder, &boot.devices)?;
+    let plan = Plan {
+        run: "suites".into(),
+        arguments: suites,
+        devices: boot.devices.clone(),
+        patience: settings.patience,
+    };
+    let mut spec = guest_spec("guest", kernel, archive, &plan, &links);
+    spec.prefix = settings.verbose.then(|| "guest | ".into());
+    let end = Guest::start(settings, folder, &spec)?.finish()?;
+    let mut results = judge(boot.name, &end);
+    results.push(TestResult::from_reasons(
+        format!(
+            "{}: accesses fatal on Jailhouse: 0, and canaries untouched",
+            boot.name
+        ),
+        links.finish()?,
+    ));
+    let failed = results.iter().filter(|result| result.has_failed()).count();
+    step.end(&format!(
+        "{} passed, {failed} failed",
+        results.len() - failed
+    ));
+    Ok(results)
+}
+
+/// A name for a folder.
+fn folder_name(name: &str) -> String {
+    let letters = name.to_lowercase();
+    let words = letters.split(|c: char| !c.is_alphanumeric());
+    words
+        .filter(|word| !word.is_empty())
+        .collect::<Vec<_>>()
+        .join("-")
+}

@@ -1,0 +1,53 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! What a guest can be told to do.
+
+use crate::report::{Outcome, Report};
+use crate::runner;
+use crate::system;
+use crate::traffic;
+use ivshmem_guest::plan::Plan;
+use std::process::Command;
+
+type Failure = Box<dyn std::error::Error>;
+
+/// Does what the plan says.
+pub(crate) fn run(plan: &Plan, report: &mut Report) -> Result<(), Failure> {
+    match plan.run.as_str() {
+        "suites" => Ok(runner::run_suites(plan, report)?),
+        "demo" => program("/bin/ivshmem-demo", plan, report),
+        "traffic" => traffic::run(plan, report),
+        "shell" => shell(plan),
+        other => Err(format!("nothing to do for `ivshmem.run={other}`").into()),
+    }
+}
+
+/// Runs a program with the plan's arguments, its output on the console.
+fn program(path: &str, plan: &Plan, report: &mut Report) -> Result<(), Failure> {
+    system::ensure_ready(plan)?;
+    let status = Command::new(path).args(&plan.arguments).status()?;
+    let outcome = if status.success() {
+        Outcome::Passed
+    } else {
+        Outcome::Failed(vec![format!("it ended with {status}")])
+    };
+    report.result(&format!("{path} ends well"), &outcome)?;
+    Ok(())
+}
+
+/// An interactive shell with the module loaded.
+fn shell(plan: &Plan) -> Result<(), Failure> {
+    system::ensure_ready(plan)?;
+    for device in &plan.devices {
+        let bdf = device.bdf();
+        let node = system::node(&bdf).unwrap_or_default();
+        println!("{} is peer {} ({bdf})", node.display(), device.peer);
+    }
+    println!("`ivshmem-demo --help` and busybox are there; `exit` powers the guest off.");
+    // setsid gives the shell a controlling terminal, for Ctrl-C.
+    Command::new("/bin/busybox")
+        .args(["setsid", "-c", "/bin/busybox", "sh", "-l"])
+        .env("PATH", "/bin")
+        .env("PS1", "guest# ")
+        .status()?;
+    Ok(())
+}

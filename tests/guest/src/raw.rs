@@ -1,0 +1,301 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! System calls as no library would make them: wrong pointers, wrong sizes, wrong rights.
+//!
+//! The only file of this program with `unsafe`. Each function is safe to call: memory that the
+//! kernel may write is a slice that the caller lends, or an address that is no memory of ours.
+#![allow(unsafe_code)]
+
+use rustix::io::Errno;
+use std::ffi::c_void;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
+use std::ptr::null_mut;
+
+/// The result of a raw call.
+pub(crate) type Outcome = Result<usize, Errno>;
+
+/// Addresses that lead to no memory that the kernel could use for us.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum BadPointer {
+    Null,
+    /// In the lowest page, not null.
+    Low,
+    /// In the kernel's half.
+    Kernel,
+    /// No canonical address at all.
+    NonCanonical,
+    /// The last bytes of the address space: adding a length overflows.
+    Top,
+}
+
+impl BadPointer {
+    pub(crate) const ALL: [Self; 5] = [
+        Self::Null,
+        Self::Low,
+        Self::Kernel,
+        Self::NonCanonical,
+        Self::Top,
+    ];
+
+    fn address(self) -> usize {
+        match self {
+            Self::Null => 0,
+            Self::Low => 0x10,
+            Self::Kernel => 0xffff_8880_0000_1000,
+            Self::NonCanonical => 0x8000_0000_0000_0000,
+            Self::Top => usize::MAX - 7,
+        }
+    }
+}
+
+fn outcome(result: isize) -> Outcome {
+    if result >= 0 {
+        return Ok(result as usize);
+    }
+    let number = std::io::Error::last_os_error().raw_os_error();
+    Err(Errno::from_raw_os_error(number.unwrap_or(0)))
+}
+
+/// An ioctl whose argument is `bytes`, of which the kernel may use as much as `number` says.
+pub(crate) fn ioctl(fd: impl AsFd, number: u32, bytes: &mut [u8]) -> Outcome {
+    let size = (number >> 16 & 0x3fff) as usize;
+    assert!(bytes.len() >= size, "the number says {size} bytes");
+    // SAFETY: the kernel's conventions let a driver reach `size` bytes, all in `bytes`.
+    outcome(
+        unsafe { libc::ioctl(fd.as_fd().as_raw_fd(), number as _, bytes.as_mut_ptr()) } as isize,
+    )
+}
+
+/// An ioctl with an argument that leads nowhere.
+pub(crate) fn ioctl_bad(fd: impl AsFd, number: u32, pointer: BadPointer) -> Outcome {
+    let fd = fd.as_fd().as_raw_fd();
+    // SAFETY: the address is no memory of ours.
+    outcome(unsafe { libc::ioctl(fd, number as _, pointer.address()) } as isize)
+}
+
+/// pread into an address that leads nowhere.
+pub(crate) fn pread_bad(fd: impl AsFd, pointer: BadPointer, length: usize, offset: i64) -> Outcome {
+    let (fd, address) = (fd.as_fd().as_raw_fd(), pointer.address() as *mut c_void);
+    // SAFETY: the address is no memory of ours.
+    outcome(unsafe { libc::pread(fd, address, length, offset) })
+}
+
+/// pwrite from an address that leads nowhere.
+pub(crate) fn pwrite_bad(
+    fd: impl AsFd,
+    pointer: BadPointer,
+    length: usize,
+    offset: i64,
+) -> Outcome {
+    let (fd, address) = (fd.as_fd().as_raw_fd(), pointer.address() as *const c_void);
+    // SAFETY: the address is no memory of ours.
+    outcome(unsafe { libc::pwrite(fd, address, length, offset) })
+}
+
+/// pread with a signed offset, as the kernel takes it.
+pub(crate) fn pread(fd: impl AsFd, bytes: &mut [u8], offset: i64) -> Outcome {
+    let fd = fd.as_fd().as_raw_fd();
+    // SAFETY: the kernel writes at most the slice.
+    outcome(unsafe { libc::pread(fd, bytes.as_mut_ptr().cast(), bytes.len(), offset) })
+}
+
+/// pwrite with a signed offset, as the kernel takes it.
+pub(crate) fn pwrite(fd: impl AsFd, bytes: &[u8], offset: i64) -> Outcome {
+    let fd = fd.as_fd().as_raw_fd();
+    // SAFETY: the kernel reads at most the slice.
+    outcome(unsafe { libc::pwrite(fd, bytes.as_ptr().cast(), bytes.len(), offset) })
+}
+
+/// lseek with any `whence`.
+pub(crate) fn lseek(fd: impl AsFd, offset: i64, whence: i32) -> Outcome {
+    // SAFETY: touches no memory.
+    outcome(unsafe { libc::lseek(fd.as_fd().as_raw_fd(), offset, whence) } as isize)
+}
+
+/// preadv over several slices.
+pub(crate) fn preadv(fd: impl AsFd, slices: &mut [&mut [u8]], offset: i64) -> Outcome {
+    let vector: Vec<libc::iovec> = slices
+        .iter_mut()
+        .map(|slice| libc::iovec {
+            iov_base: slice.as_mut_ptr().cast(),
+            iov_len: slice.len(),
+        })
+        .collect();
+    let (fd, count) = (fd.as_fd().as_raw_fd(), vector.len() as i32);
+    // SAFETY: the kernel writes at most the slices, which we hold exclusively.
+    outcome(unsafe { libc::preadv(fd, vector.as_ptr(), count, offset) })
+}
+
+/// A mapping, made with any rights.
+#[derive(Debug)]
+pub(crate) struct Map {
+    base: *mut u8,
+    length: usize,
+}
+
+/// mmap; `fd` of `None` gives anonymous memory.
+pub(crate) fn mmap(
+    fd: Option<BorrowedFd<'_>>,
+    offset: i64,
+    length: usize,
+    protection: i32,
+    flags: i32,
+) -> Result<Map, Errno> {
+    assert_eq!(flags & libc::MAP_FIXED, 0, "would replace other memory");
+    let (fd, anonymous) = match fd {
+        Some(fd) => (fd.as_raw_fd(), 0),
+        None => (-1, libc::MAP_ANONYMOUS),
+    };
+    // SAFETY: not at a fixed address, so nothing existing is replaced.
+    let base = unsafe {
+        libc::mmap(
+            null_mut(),
+            length,
+            protection,
+            flags | anonymous,
+            fd,
+            offset,
+        )
+    };
+    if base == libc::MAP_FAILED {
+        outcome(-1)?;
+    }
+    Ok(Map {
+        base: base.cast(),
+        length,
+    })
+}
+
+impl Map {
+    /// mprotect of the whole mapping.
+    pub(crate) fn protect(&self, protection: i32) -> Result<(), Errno> {
+        // SAFETY: the range is ours, and nobody holds references into it.
+        outcome(unsafe { libc::mprotect(self.base.cast(), self.length, protection) } as isize)?;
+        Ok(())
+    }
+
+    /// Grows the mapping in place or elsewhere.
+    pub(crate) fn grow(self, length: usize) -> Result<Map, Errno> {
+        let (base, old) = (self.base, self.length);
+        // SAFETY: the range is ours, and nobody holds references into it.
+        let new = unsafe { libc::mremap(base.cast(), old, length, libc::MREMAP_MAYMOVE) };
+        if new == libc::MAP_FAILED {
+            outcome(-1)?;
+        }
+        std::mem::forget(self);
+        Ok(Map {
+            base: new.cast(),
+            length,
+        })
+    }
+
+    /// Loads a word. Without the right to read this raises SIGSEGV, which is the test's point.
+    pub(crate) fn load(&self, offset: usize) -> u32 {
+        assert!(offset % 4 == 0 && offset + 4 <= self.length);
+        // SAFETY: inside the mapping and aligned; volatile, as others write it.
+        unsafe { self.base.add(offset).cast::<u32>().read_volatile() }
+    }
+
+    /// Stores a word. Without the right to write this raises SIGSEGV, which is the test's point.
+    pub(crate) fn store(&self, offset: usize, value: u32) {
+        assert!(offset % 4 == 0 && offset + 4 <= self.length);
+        // SAFETY: inside the mapping and aligned; volatile, as others read it.
+        unsafe { self.base.add(offset).cast::<u32>().write_volatile(value) }
+    }
+
+    /// Takes the second half away, so that a buffer ends in nothing.
+    pub(crate) fn cut_in_half(&mut self) {
+        let half = self.length / 2;
+        // SAFETY: the range is ours, and nobody holds references into it.
+        let done = unsafe { libc::munmap(self.base.add(half).cast(), half) };
+        assert_eq!(done, 0);
+        self.length = half;
+    }
+
+    /// pread with this mapping as buffer and `beyond` bytes behind its end.
+    pub(crate) fn pread(&self, fd: impl AsFd, beyond: usize, offset: i64) -> Outcome {
+        let (fd, length) = (fd.as_fd().as_raw_fd(), self.length + beyond);
+        // SAFETY: the kernel writes into the mapping; what lies behind it was taken away by
+        // `cut_in_half`, and this program maps nothing else meanwhile.
+        outcome(unsafe { libc::pread(fd, self.base.cast(), length, offset) })
+    }
+
+    /// pwrite with this mapping as buffer and `beyond` bytes behind its end.
+    pub(crate) fn pwrite(&self, fd: impl AsFd, beyond: usize, offset: i64) -> Outcome {
+        let (fd, length) = (fd.as_fd().as_raw_fd(), self.length + beyond);
+        // SAFETY: the kernel only reads.
+        outcome(unsafe { libc::pwrite(fd, self.base.cast(), length, offset) })
+    }
+
+    /// An ioctl with this mapping as argument.
+    pub(crate) fn ioctl(&self, fd: impl AsFd, number: u32) -> Outcome {
+        let size = (number >> 16 & 0x3fff) as usize;
+        assert!(self.length >= size, "the number says {size} bytes");
+        // SAFETY: the kernel reaches at most `size` bytes, all in the mapping.
+        outcome(unsafe { libc::ioctl(fd.as_fd().as_raw_fd(), number as _, self.base) } as isize)
+    }
+
+    /// Its address, to be given to the kernel as a place for records.
+    pub(crate) fn address(&self) -> u64 {
+        self.base as u64
+    }
+}
+
+impl Drop for Map {
+    fn drop(&mut self) {
+        // SAFETY: the range is ours, and nobody holds references into it.
+        unsafe { libc::munmap(self.base.cast(), self.length) };
+    }
+}
+
+/// Lets SIGALRM interrupt system calls (no SA_RESTART) or not, and raises it every
+/// `milliseconds` from now on.
+pub(crate) fn alarm_every(milliseconds: i64, restart: bool) {
+    extern "C" fn nothing(_: i32) {}
+    let handler: extern "C" fn(i32) = nothing;
+    let interval = libc::timeval {
+        tv_sec: milliseconds / 1000,
+        tv_usec: milliseconds % 1000 * 1000,
+    };
+    let timer = libc::itimerval {
+        it_interval: interval,
+        it_value: interval,
+    };
+    // SAFETY: `sigaction` may be zero; the handler does nothing, which is always allowed in one.
+    unsafe {
+        let mut action: libc::sigaction = std::mem::zeroed();
+        action.sa_sigaction = handler as usize;
+        action.sa_flags = if restart { libc::SA_RESTART } else { 0 };
+        assert_eq!(libc::sigaction(libc::SIGALRM, &action, null_mut()), 0);
+        assert_eq!(libc::setitimer(libc::ITIMER_REAL, &timer, null_mut()), 0);
+    }
+}
+
+/// Whether the kernel runs 4-byte and 8-byte words of `bytes` as they stand here.
+pub(crate) fn bytes_of<T: Plain>(value: &T) -> &[u8] {
+    // SAFETY: `Plain` types have no padding, so all their bytes are initialised.
+    unsafe { std::slice::from_raw_parts((value as *const T).cast(), size_of::<T>()) }
+}
+
+/// As [`bytes_of`], to be written into.
+pub(crate) fn bytes_of_mut<T: Plain>(value: &mut T) -> &mut [u8] {
+    // SAFETY: `Plain` types have no padding and any bytes are a value of them.
+    unsafe { std::slice::from_raw_parts_mut((value as *mut T).cast(), size_of::<T>()) }
+}
+
+/// Structures of the interface: integers only, no padding.
+///
+/// # Safety
+///
+/// All of the type's bytes are integers.
+pub(crate) unsafe trait Plain: Default {}
+
+// SAFETY: the header is written so that none of them has padding.
+unsafe impl Plain for ivshmem::uapi::ivshmem_info {}
+// SAFETY: as above.
+unsafe impl Plain for ivshmem::uapi::ivshmem_state {}
+// SAFETY: as above.
+unsafe impl Plain for ivshmem::uapi::ivshmem_doorbell {}
+// SAFETY: as above.
+unsafe impl Plain for ivshmem::uapi::ivshmem_events {}
+// SAFETY: as above.
+unsafe impl Plain for ivshmem::uapi::ivshmem_event {}

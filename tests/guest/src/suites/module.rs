@@ -1,0 +1,65 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! The module as a whole: taint, loading, unloading, the kernel that it runs on.
+
+use super::{Env, Test};
+use crate::system;
+use rustix::io::Errno;
+use std::fs;
+
+pub(super) const TESTS: &[Test] = &[
+    Test::new(
+        "the kernel is the distribution's, of the release that the module was built for",
+        release,
+    ),
+    Test::new("the module's taint is only out-of-tree and unsigned", taint),
+    Test::new("rmmod is refused while a file is open", unload_refused),
+    Test::new(
+        "rmmod is clean, and loading again brings the device back",
+        reload,
+    ),
+];
+
+/// TAINT_OOT_MODULE and TAINT_UNSIGNED_MODULE.
+const TAINT: u64 = 1 << 12 | 1 << 13;
+
+fn read(path: &str) -> String {
+    let text = fs::read_to_string(path);
+    text.unwrap_or_else(|error| panic!("{path}: {error}"))
+        .trim()
+        .into()
+}
+
+fn release(_: &Env) {
+    let running = read("/proc/sys/kernel/osrelease");
+    let built_for = read("/etc/kernel-release");
+    assert_eq!(running, built_for);
+    let version = read("/proc/version");
+    assert!(
+        version.contains("debian"),
+        "not a kernel of Debian: {version}"
+    );
+}
+
+fn taint(_: &Env) {
+    assert_eq!(read("/sys/module/ivshmem/taint"), "OE");
+    let taint: u64 = read("/proc/sys/kernel/tainted").parse().expect("a number");
+    assert_eq!(taint, TAINT);
+}
+
+fn unload_refused(env: &Env) {
+    let device = env.open();
+    assert_eq!(system::unload_module(), Err(Errno::AGAIN));
+    assert!(system::module_is_loaded());
+    device.state(0).expect("the device still works");
+    drop(device);
+}
+
+fn reload(env: &Env) {
+    system::unload_module().expect("unload");
+    assert!(!system::module_is_loaded());
+    assert!(!env.node().exists(), "the device file is still there");
+    system::load_module().expect("load again");
+    system::ensure_ready(&env.plan).expect("devices are back");
+    let again = Env::new().expect("devices are back");
+    assert_eq!(again.open().info().id, env.expected().peer);
+}

@@ -1,0 +1,141 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! The guest's kernel as seen from user space: module, driver, devices, log.
+
+use ivshmem_guest::plan::{DevicePlan, Plan};
+use rustix::fs::{Mode, OFlags};
+use rustix::io::Errno;
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+/// Where the harness puts the module.
+const MODULE_FILE: &str = "/ivshmem.ko";
+/// Name of module and driver.
+pub(crate) const NAME: &str = "ivshmem";
+/// The driver's directory.
+pub(crate) const DRIVER: &str = "/sys/bus/pci/drivers/ivshmem";
+/// The device class.
+pub(crate) const CLASS: &str = "/sys/class/ivshmem";
+
+/// The plan on the kernel command line.
+pub(crate) fn plan() -> Result<Plan, Box<dyn std::error::Error>> {
+    Ok(Plan::parse(&fs::read_to_string("/proc/cmdline")?)?)
+}
+
+/// Loads the module.
+pub(crate) fn load_module() -> Result<(), Errno> {
+    let file = rustix::fs::open(MODULE_FILE, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())?;
+    rustix::system::finit_module(&file, c"", 0)
+}
+
+/// Unloads the module; `EWOULDBLOCK` while it is in use.
+pub(crate) fn unload_module() -> Result<(), Errno> {
+    rustix::system::delete_module(c"ivshmem", libc::O_NONBLOCK)
+}
+
+/// Whether the module is loaded.
+pub(crate) fn module_is_loaded() -> bool {
+    Path::new("/sys/module").join(NAME).exists()
+}
+
+/// The device file that serves the PCI device at `bdf`.
+pub(crate) fn node(bdf: &str) -> Option<PathBuf> {
+    let entries = fs::read_dir(CLASS).ok()?;
+    let name = entries
+        .flatten()
+        .map(|entry| entry.file_name())
+        .find(|name| {
+            let device = fs::read_link(Path::new(CLASS).join(name).join("device"));
+            device.is_ok_and(|target| target.ends_with(bdf))
+        })?;
+    Some(Path::new("/dev").join(name))
+}
+
+/// Whether the driver is bound to the PCI device at `bdf`.
+pub(crate) fn is_bound(bdf: &str) -> bool {
+    Path::new(DRIVER).join(bdf).exists()
+}
+
+/// Binds the driver.
+pub(crate) fn bind(bdf: &str) -> io::Result<()> {
+    fs::write(Path::new(DRIVER).join("bind"), bdf)
+}
+
+/// Unbinds the driver.
+pub(crate) fn unbind(bdf: &str) -> io::Result<()> {
+    fs::write(Path::new(DRIVER).join("unbind"), bdf)
+}
+
+/// Waits until `condition` holds; false if it does not within `limit`.
+pub(crate) fn wait_until(limit: Duration, mut condition: impl FnMut() -> bool) -> bool {
+    let end = Instant::now() + limit;
+    loop {
+        if condition() {
+            return true;
+        }
+        if Instant::now() >= end {
+            return false;
+        }
+        std::thread::sleep(Duration::from_millis(2));
+    }
+}
+
+/// Loads the module and binds each device of the plan that should be bound, whatever a test has
+/// left behind.
+pub(crate) fn ensure_ready(plan: &Plan) -> io::Result<()> {
+    if !module_is_loaded() {
+        load_module()?;
+    }
+    for device in plan.devices.iter().filter(|device| device.fault.is_none()) {
+        ensure_bound(device)?;
+    }
+    Ok(())
+}
+
+fn ensure_bound(device: &DevicePlan) -> io::Result<()> {
+    let bdf = device.bdf();
+    if !is_bound(&bdf) {
+        bind(&bdf)?;
+    }
+    // devtmpfs makes the file in a thread of its own.
+    let there = wait_until(Duration::from_secs(30), || {
+        node(&bdf).is_some_and(|node| node.exists())
+    });
+    if there {
+        Ok(())
+    } else {
+        Err(io::Error::other(format!("{bdf} has no device file")))
+    }
+}
+
+/// All lines of the kernel's log so far, without prefixes.
+pub(crate) fn kernel_log() -> io::Result<Vec<String>> {
+    use std::io::Read;
+    use std::os::unix::fs::OpenOptionsExt;
+    let mut file = fs::File::options()
+        .read(true)
+        .custom_flags(libc::O_NONBLOCK)
+        .open("/dev/kmsg")?;
+    let mut lines = Vec::new();
+    let mut record = vec![0; 8192];
+    loop {
+        match file.read(&mut record) {
+            Ok(0) => return Ok(lines),
+            Ok(length) => {
+                let text = String::from_utf8_lossy(&record[..length]);
+                let message = text.split_once(';').map_or(text.as_ref(), |(_, rest)| rest);
+                lines.extend(message.lines().next().map(Into::into));
+            }
+            // The oldest record was overwritten while we read: go on with the next.
+            Err(error) if error.kind() == io::ErrorKind::BrokenPipe => {}
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(lines),
+            Err(error) => return Err(error),
+        }
+    }
+}
+
+/// Writes a line into the kernel's log, to find it again there.
+pub(crate) fn mark_log(text: &str) -> io::Result<()> {
+    fs::write("/dev/kmsg", text)
+}
