@@ -1,0 +1,266 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+
+//! The interrupt lines from a device to its client: one signal per MSI-X vector, or the INTx line.
+//!
+//! Owns what the client has set up with SET_IRQS. Whether an interrupt may be sent at all is for
+//! [`Device`](crate::device::Device) to say; here it is sent. INTx is automasked: after each
+//! interrupt the line stays masked until the client unmasks it, and what comes meanwhile becomes
+//! one further interrupt.
+
+use std::fmt;
+use std::fs::File;
+use std::io::Write;
+
+/// How to wake a client.
+pub trait Signal: Send {
+    /// Wakes it. Never blocks.
+    fn signal(&self);
+}
+
+/// An eventfd that a client has sent.
+#[derive(Debug)]
+pub struct EventFd(pub File);
+
+impl Signal for EventFd {
+    fn signal(&self) {
+        // It fails if the counter is full, and then the client is awake anyway.
+        if let Err(error) = (&self.0).write(&1_u64.to_ne_bytes()) {
+            tracing::debug!(%error, "eventfd not written");
+        }
+    }
+}
+
+/// What became of an interrupt on the INTx line.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Raised {
+    /// The client was woken.
+    Now,
+    /// The client will be woken when it unmasks the line; all until then are one.
+    Later,
+    /// The client has not set up the line.
+    NotSetUp,
+}
+
+/// A request of a client, decoded from SET_IRQS.
+pub enum IrqRequest {
+    /// Signals for vectors from `first` on; [`None`] switches a vector off.
+    SetVectors {
+        /// The first vector.
+        first: u32,
+        /// One entry per vector.
+        signals: Vec<Option<Box<dyn Signal>>>,
+    },
+    /// Switch all vectors off.
+    ClearVectors,
+    /// The signal for INTx; [`None`] switches it off.
+    SetIntx(Option<Box<dyn Signal>>),
+    /// Mask INTx.
+    MaskIntx,
+    /// The end of an INTx interrupt.
+    UnmaskIntx,
+}
+
+/// The lines of one device.
+#[derive(Default)]
+pub struct Lines {
+    vectors: Vec<Option<Box<dyn Signal>>>,
+    intx: Option<Box<dyn Signal>>,
+    intx_masked: bool,
+    intx_pending: bool,
+}
+
+impl fmt::Debug for Lines {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let set: Vec<bool> = self.vectors.iter().map(Option::is_some).collect();
+        f.debug_struct("Lines")
+            .field("vectors", &set)
+            .field("intx", &self.intx.is_some())
+            .field("intx_masked", &self.intx_masked)
+            .field("intx_pending", &self.intx_pending)
+            .finish()
+    }
+}
+
+impl Lines {
+    /// Lines for `vectors` MSI-X vectors, none of them set up.
+    #[must_use]
+    pub fn new(vectors: u16) -> Self {
+        Self {
+            vectors: (0..vectors).map(|_| None).collect(),
+            ..Self::default()
+        }
+    }
+
+    /// Forgets all that the client has set up.
+    pub fn clear(&mut self) {
+        *self = Self::new(self.vectors.len() as u16);
+    }
+
+    /// Forgets interrupts that wait, but not what the client has set up.
+    pub fn reset(&mut self) {
+        self.intx_masked = false;
+        self.intx_pending = false;
+    }
+
+    /// Carries out a request. Vectors that the device does not have are ignored. Returns whether
+    /// an interrupt that had waited was sent.
+    pub fn request(&mut self, request: IrqRequest) -> bool {
+        match request {
+            IrqRequest::SetVectors { first, signals } => {
+                let first = usize::try_from(first).unwrap_or(usize::MAX);
+                let vectors = self.vectors.iter_mut().skip(first);
+                for (vector, signal) in vectors.zip(signals) {
+                    *vector = signal;
+                }
+            }
+            IrqRequest::ClearVectors => self.vectors.iter_mut().for_each(|v| *v = None),
+            IrqRequest::SetIntx(signal) => {
+                self.reset();
+                self.intx = signal;
+            }
+            IrqRequest::MaskIntx => self.intx_masked = true,
+            IrqRequest::UnmaskIntx => {
+                self.intx_masked = false;
+                if std::mem::take(&mut self.intx_pending) {
+                    return self.raise_intx() == Raised::Now;
+                }
+            }
+        }
+        false
+    }
+
+    /// Sends an interrupt on an MSI-X vector; false if the client has not set it up.
+    pub fn raise_vector(&self, vector: u16) -> bool {
+        match self.vectors.get(usize::from(vector)) {
+            Some(Some(signal)) => {
+                signal.signal();
+                true
+            }
+            _ => false,
+        }
+    }
+
+    /// Sends an interrupt on the INTx line.
+    pub fn raise_intx(&mut self) -> Raised {
+        let Some(signal) = &self.intx else {
+            return Raised::NotSetUp;
+        };
+        if self.intx_masked {
+            self.intx_pending = true;
+            return Raised::Later;
+        }
+        self.intx_masked = true;
+        signal.signal();
+        Raised::Now
+    }
+}
+
+#[cfg(test)]
+pub(crate) mod tests {
+    use super::*;
+    use std::sync::atomic::AtomicU32;
+    use std::sync::atomic::Ordering;
+    use std::sync::Arc;
+
+    /// A signal that counts.
+    #[derive(Clone, Default)]
+    pub(crate) struct Counter(Arc<AtomicU32>);
+
+    impl Counter {
+        pub(crate) fn get(&self) -> u32 {
+            self.0.load(Ordering::Relaxed)
+        }
+
+        pub(crate) fn boxed(&self) -> Option<Box<dyn Signal>> {
+            Some(Box::new(self.clone()))
+        }
+    }
+
+    impl Signal for Counter {
+        fn signal(&self) {
+            self.0.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    fn intx() -> (Lines, Counter) {
+        let (mut lines, counter) = (Lines::new(0), Counter::default());
+        lines.request(IrqRequest::SetIntx(counter.boxed()));
+        (lines, counter)
+    }
+
+    #[test]
+    fn intx_is_masked_by_each_interrupt_until_its_end() {
+        let (mut lines, counter) = intx();
+        assert_eq!(lines.raise_intx(), Raised::Now);
+        assert_eq!(counter.get(), 1);
+        assert!(!lines.request(IrqRequest::UnmaskIntx));
+        assert_eq!(lines.raise_intx(), Raised::Now);
+        assert_eq!(counter.get(), 2);
+    }
+
+    #[test]
+    fn intx_before_the_end_of_interrupt_is_one_further_interrupt() {
+        let (mut lines, counter) = intx();
+        assert_eq!(lines.raise_intx(), Raised::Now);
+        assert_eq!(lines.raise_intx(), Raised::Later);
+        assert_eq!(lines.raise_intx(), Raised::Later);
+        assert_eq!(counter.get(), 1);
+        assert!(lines.request(IrqRequest::UnmaskIntx));
+        assert_eq!(counter.get(), 2);
+        assert!(!lines.request(IrqRequest::UnmaskIntx));
+        assert_eq!(counter.get(), 2);
+    }
+
+    #[test]
+    fn intx_masked_by_the_client_waits() {
+        let (mut lines, counter) = intx();
+        lines.request(IrqRequest::MaskIntx);
+        assert_eq!(lines.raise_intx(), Raised::Later);
+        assert!(lines.request(IrqRequest::UnmaskIntx));
+        assert_eq!(counter.get(), 1);
+    }
+
+    #[test]
+    fn reset_forgets_a_waiting_intx_but_keeps_the_line() {
+        let (mut lines, counter) = intx();
+        lines.raise_intx();
+        lines.raise_intx();
+        lines.reset();
+        assert!(!lines.request(IrqRequest::UnmaskIntx));
+        assert_eq!(lines.raise_intx(), Raised::Now);
+        assert_eq!(counter.get(), 2);
+    }
+
+    #[test]
+    fn lines_that_are_not_set_up_say_so() {
+        let mut lines = Lines::new(2);
+        assert_eq!(lines.raise_intx(), Raised::NotSetUp);
+        assert!(!lines.raise_vector(0));
+        assert!(!lines.raise_vector(2));
+    }
+
+    #[test]
+    fn vectors_are_set_one_by_one_and_cleared_together() {
+        let mut lines = Lines::new(3);
+        let counter = Counter::default();
+        lines.request(IrqRequest::SetVectors {
+            first: 1,
+            signals: vec![counter.boxed(), counter.boxed(), counter.boxed()],
+        });
+        assert!(!lines.raise_vector(0));
+        assert!(lines.raise_vector(1));
+        assert!(lines.raise_vector(2));
+        assert_eq!(counter.get(), 2);
+        lines.request(IrqRequest::SetVectors {
+            first: 2,
+            signals: vec![None],
+        });
+        assert!(!lines.raise_vector(2));
+        lines.request(IrqRequest::SetVectors {
+            first: u32::MAX,
+            signals: vec![counter.boxed()],
+        });
+        lines.request(IrqRequest::ClearVectors);
+        assert!(!lines.raise_vector(1));
+    }
+}

@@ -1,0 +1,266 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+
+//! The running model: one socket and one thread per peer, and the soft inmates.
+//!
+//! Owns the sockets. A client that dies, or talks nonsense, ends its connection and nothing else;
+//! the thread then waits for the next client.
+
+use crate::backend;
+use crate::backend::Backend;
+use crate::inmate;
+use crate::inmate::InmateSpec;
+use crate::link::Link;
+use crate::link::SharedLink;
+use crate::spec::LinkSpec;
+use rustix::net::Shutdown;
+use std::fs;
+use std::io;
+use std::os::fd::AsRawFd;
+use std::os::unix::fs::FileTypeExt;
+use std::os::unix::net::SocketAddr;
+use std::os::unix::net::UnixDatagram;
+use std::os::unix::net::UnixListener;
+use std::panic::catch_unwind;
+use std::panic::AssertUnwindSafe;
+use std::path::Path;
+use std::path::PathBuf;
+use std::sync::atomic::AtomicBool;
+use std::sync::atomic::Ordering;
+use std::sync::Arc;
+use std::thread;
+use std::time::Duration;
+use thiserror::Error;
+use vfio_user::Server;
+
+/// Stack of a peer's thread in bytes: there may be thousands of them, and they do little.
+const STACK_SIZE: usize = 256 * 1024;
+
+/// How long to wait after the system has refused a connection (too many open files, say).
+const ACCEPT_RETRY: Duration = Duration::from_millis(200);
+
+/// Why the model did not start.
+#[derive(Debug, Error)]
+pub enum StartError {
+    /// No memory for the link.
+    #[error("cannot have {size:#x} bytes of shared memory ({source}): use smaller sections")]
+    Memory {
+        /// How much was wanted.
+        size: u64,
+        /// What the system said.
+        source: rustix::io::Errno,
+    },
+    /// The directory for the sockets cannot be made.
+    #[error("cannot make the directory {path:?} ({source}): choose another --socket-dir")]
+    Directory {
+        /// The directory.
+        path: PathBuf,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// The path of a socket is longer than the system allows.
+    #[error("the socket path {0:?} is too long for the system: choose a shorter --socket-dir")]
+    PathTooLong(PathBuf),
+    /// Somebody listens there already.
+    #[error("another process listens at {0:?}: end it or choose another --socket-dir")]
+    InUse(PathBuf),
+    /// Something that is not a socket is in the way.
+    #[error("{0:?} is not a socket: remove it or choose another --socket-dir")]
+    NotASocket(PathBuf),
+    /// The socket cannot be made.
+    #[error("cannot listen at {path:?} ({source}): choose another --socket-dir")]
+    Listen {
+        /// The socket.
+        path: PathBuf,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// A soft inmate is for a peer that does not exist.
+    #[error("inmate {peer} is not below the number of peers {max_peers}: use a peer of the link")]
+    InmatePeer {
+        /// Its peer ID.
+        peer: u16,
+        /// Number of peers.
+        max_peers: u16,
+    },
+    /// Two soft inmates are for the same peer.
+    #[error("there are two inmates for peer {0}: give each its own peer")]
+    InmateTwice(u16),
+    /// No thread for a peer.
+    #[error("cannot start a thread for peer {peer} ({source}): use fewer peers")]
+    Thread {
+        /// The peer.
+        peer: u16,
+        /// What the system said.
+        source: io::Error,
+    },
+}
+
+/// A link with its sockets. Dropped, it stops listening and removes them; clients that are
+/// connected stay so until they leave or the process ends.
+#[derive(Debug)]
+pub struct Model {
+    link: SharedLink,
+    sockets: Vec<Socket>,
+    stopping: Arc<AtomicBool>,
+    _inmates: Vec<inmate::Running>,
+}
+
+#[derive(Debug)]
+struct Socket {
+    path: PathBuf,
+    listener: UnixListener,
+}
+
+/// The socket of `peer` in `directory`.
+#[must_use]
+pub fn socket_path(directory: &Path, peer: u16) -> PathBuf {
+    directory.join(format!("peer{peer}.sock"))
+}
+
+impl Model {
+    /// Makes the link and its sockets `peerK.sock` in `directory`, and starts the soft inmates.
+    /// When this returns, all sockets accept connections.
+    ///
+    /// # Errors
+    ///
+    /// [`StartError`], which says what to do.
+    pub fn start(
+        spec: LinkSpec,
+        directory: &Path,
+        inmates: &[InmateSpec],
+    ) -> Result<Self, StartError> {
+        check_inmates(&spec, inmates)?;
+        fs::create_dir_all(directory).map_err(|source| StartError::Directory {
+            path: directory.into(),
+            source,
+        })?;
+        let size = spec.memory_bar_size();
+        let peers = spec.peers();
+        let link = Link::new(spec).map_err(|source| StartError::Memory { size, source })?;
+        let mut model = Self {
+            link: SharedLink::new(link),
+            sockets: Vec::new(),
+            stopping: Arc::default(),
+            _inmates: Vec::new(),
+        };
+        for &spec in inmates {
+            let peer = spec.peer;
+            let running = inmate::Running::start(&model.link, spec)
+                .map_err(|source| StartError::Thread { peer, source })?;
+            model._inmates.push(running);
+        }
+        for peer in peers {
+            if inmates.iter().all(|inmate| inmate.peer != peer) {
+                model.serve(directory, peer)?;
+            }
+        }
+        Ok(model)
+    }
+
+    /// The link.
+    #[must_use]
+    pub fn link(&self) -> &SharedLink {
+        &self.link
+    }
+
+    fn serve(&mut self, directory: &Path, peer: u16) -> Result<(), StartError> {
+        let path = socket_path(directory, peer);
+        let listener = listen(&path)?;
+        let clone = listener.try_clone().map_err(|source| StartError::Listen {
+            path: path.clone(),
+            source,
+        })?;
+        // Known from now on, so that it is removed whatever fails next.
+        self.sockets.push(Socket { path, listener });
+
+        let (link, stopping) = (self.link.clone(), self.stopping.clone());
+        thread::Builder::new()
+            .name(format!("peer {peer}"))
+            .stack_size(STACK_SIZE)
+            .spawn(move || serve(clone, link, peer, &stopping))
+            .map_err(|source| StartError::Thread { peer, source })?;
+        Ok(())
+    }
+}
+
+impl Drop for Model {
+    fn drop(&mut self) {
+        self.stopping.store(true, Ordering::Release);
+        for socket in &self.sockets {
+            // Wakes the thread that waits for a client. Neither can fail in a way that matters.
+            let _ = rustix::net::shutdown(&socket.listener, Shutdown::Both);
+            let _ = fs::remove_file(&socket.path);
+        }
+    }
+}
+
+fn check_inmates(spec: &LinkSpec, inmates: &[InmateSpec]) -> Result<(), StartError> {
+    for (n, &InmateSpec { peer, .. }) in inmates.iter().enumerate() {
+        if !spec.peers().contains(&peer) {
+            let max_peers = spec.peers().end;
+            return Err(StartError::InmatePeer { peer, max_peers });
+        }
+        if inmates[..n].iter().any(|earlier| earlier.peer == peer) {
+            return Err(StartError::InmateTwice(peer));
+        }
+    }
+    Ok(())
+}
+
+/// Listens at `path`, where nobody does yet. What a process that died has left there is removed.
+fn listen(path: &Path) -> Result<UnixListener, StartError> {
+    if SocketAddr::from_pathname(path).is_err() {
+        return Err(StartError::PathTooLong(path.into()));
+    }
+    let error = |source| StartError::Listen {
+        path: path.into(),
+        source,
+    };
+    match fs::symlink_metadata(path) {
+        Ok(metadata) if !metadata.file_type().is_socket() => {
+            return Err(StartError::NotASocket(path.into()));
+        }
+        Ok(_) if is_alive(path) => return Err(StartError::InUse(path.into())),
+        Ok(_) => fs::remove_file(path).map_err(error)?,
+        Err(_) => {}
+    }
+    UnixListener::bind(path).map_err(error)
+}
+
+/// Whether a process has the socket at `path`. A datagram socket cannot connect to it either way,
+/// but the refusal tells, and a living server does not notice.
+fn is_alive(path: &Path) -> bool {
+    let probe = UnixDatagram::unbound().and_then(|socket| socket.connect(path));
+    !probe.is_err_and(|error| error.kind() == io::ErrorKind::ConnectionRefused)
+}
+
+/// Serves one client after the other.
+fn serve(listener: UnixListener, link: SharedLink, peer: u16, stopping: &AtomicBool) {
+    let (spec, region) = {
+        let link = link.lock();
+        (link.spec().clone(), link.region().clone())
+    };
+    let server = Server::from_owned_fd(
+        listener.into(),
+        true,
+        backend::irqs(&spec),
+        backend::regions(&spec, peer, region.file().as_raw_fd()),
+    );
+    let mut backend = Backend::new(link, peer);
+    while !stopping.load(Ordering::Acquire) {
+        // The crate trusts its client in places and panics if that was wrong.
+        let result = catch_unwind(AssertUnwindSafe(|| server.run(&mut backend)));
+        backend.disconnected();
+        match result {
+            Ok(Err(vfio_user::Error::SocketAccept(error))) => {
+                if !stopping.load(Ordering::Acquire) {
+                    tracing::warn!(peer, %error, "no connection accepted");
+                    thread::sleep(ACCEPT_RETRY);
+                }
+            }
+            Ok(Err(error)) => tracing::info!(peer, %error, "connection broken"),
+            Err(_) => tracing::warn!(peer, "connection dropped: the client broke the protocol"),
+            Ok(Ok(())) => {}
+        }
+    }
+}
