@@ -159,10 +159,12 @@ proptest! {
     fn peers_of_the_link_and_no_others(max_peers in 2_u32..=4096, peer in count()) {
         let geometry = Geometry { max_peers, state_table_size: 0x4000, ..demo(1) };
         let layout = Layout::new(&geometry).unwrap();
-        let there = (0..max_peers).find(|p| *p == peer);
-        prop_assert_eq!(layout.peer(peer).map(u32::from), there);
-        if let Ok(peer) = u16::try_from(peer) {
-            prop_assert_eq!(layout.output_of(peer).is_some(), there.is_some());
+        for peer in [peer, max_peers - 1, max_peers, max_peers + 0x1_0000] {
+            let there = (0..max_peers).find(|p| *p == peer);
+            prop_assert_eq!(layout.peer(peer).map(u32::from), there);
+            if let Ok(peer) = u16::try_from(peer) {
+                prop_assert_eq!(layout.output_of(peer).is_some(), there.is_some());
+            }
         }
     }
 
