@@ -5,9 +5,12 @@
 //! A [`Node`] is what user space opens. The structure behind it lives as long as anybody has it
 //! open; the number and the name are free again as soon as the node is dropped.
 
-use super::fops::{
-    Operations,
-    Table, //
+use super::{
+    fops::{
+        Operations,
+        Table, //
+    },
+    stubs, //
 };
 use core::marker::PhantomData;
 use kernel::{
@@ -231,7 +234,7 @@ pub(super) unsafe fn device_of<T: Operations>(inode: *mut bindings::inode) -> Ar
     // SAFETY: The inode is one of a character device, whose `i_cdev` `chrdev_open` has set and
     // holds a reference of.
     let inner = unsafe {
-        let cdev = (*inode).__bindgen_anon_5.i_cdev;
+        let cdev = stubs::ivshmem_inode_cdev(inode);
         &*container_of!(Opaque::cast_from(cdev), Inner<T>, cdev)
     };
     inner.shared.clone()

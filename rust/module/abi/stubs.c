@@ -23,3 +23,9 @@ void ivshmem_file_set_nowait(struct file *file)
 {
 	file->f_mode |= FMODE_NOWAIT;
 }
+
+/* i_cdev is in an anonymous union, whose name in Rust depends on the kernel's configuration. */
+struct cdev *ivshmem_inode_cdev(const struct inode *inode)
+{
+	return inode->i_cdev;
+}

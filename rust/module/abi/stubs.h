@@ -8,12 +8,14 @@
 
 #include <linux/types.h>
 
+struct cdev;
 struct file;
-struct kiocb;
+struct inode;
 struct vm_area_struct;
 struct vm_operations_struct;
 
 void ivshmem_vma_set_pfnmap(struct vm_area_struct *vma, const struct vm_operations_struct *ops);
 void ivshmem_file_set_nowait(struct file *file);
+struct cdev *ivshmem_inode_cdev(const struct inode *inode);
 
 #endif /* _IVSHMEM_STUBS_H */

@@ -15,4 +15,7 @@ extern "C" {
 
     /// Says that reads and writes of `file` do not wait, and that io_uring may call them directly.
     pub(super) fn ivshmem_file_set_nowait(file: *mut bindings::file);
+
+    /// The character device of an inode.
+    pub(super) fn ivshmem_inode_cdev(inode: *const bindings::inode) -> *mut bindings::cdev;
 }
