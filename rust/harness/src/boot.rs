@@ -103,7 +103,8 @@ pub(crate) fn guest_spec(
 /// The results of a guest that has ended: what it reported, that the report is complete, and that
 /// its kernel did not complain. `prefix` goes in front of every name.
 pub(crate) fn judge(prefix: &str, end: &GuestEnd) -> Vec<TestResult> {
-    let report = Report::parse(&end.report);
+    // The end mark belongs to no test.
+    let report = Report::parse(&end.report.replace("# end\n", ""));
     let mut defects = report.defects();
     if !end.report.contains("# end\n") {
         defects.push("the guest died before the end of its report".into());

@@ -15,6 +15,7 @@
 mod boot;
 mod console;
 mod cpio;
+mod demo;
 mod initramfs;
 mod link;
 mod process;
@@ -46,8 +47,14 @@ struct Cli {
 
 #[derive(Debug, Subcommand)]
 enum Command {
-    /// Run the test suites in guests
-    Guest {
+    /// Show the demo: a root cell on the stock kernel and a bare-metal inmate say "Hi!"
+    Demo {
+        #[command(flatten)]
+        conversation: demo::Conversation,
+    },
+    /// Run the tests that need guests; results go to BUILD/results/guest.tap
+    #[command(alias = "guest")]
+    TestGuest {
         /// Run only this suite; may be given several times
         #[arg(long = "suite", value_name = "NAME")]
         suites: Vec<String>,
@@ -79,7 +86,8 @@ fn run(cli: &Cli) -> Result<bool> {
     process::handle_signals()?;
     let settings = &cli.settings;
     match &cli.command {
-        Command::Guest { suites } => {
+        Command::Demo { conversation } => demo::run(settings, conversation),
+        Command::TestGuest { suites } => {
             let results = suites::run(settings, suites)?;
             write_results(settings, "guest", &results)
         }

@@ -5,7 +5,7 @@
 //! printed cannot contain control characters.
 
 /// Bytes of a message that are looked at.
-pub(crate) const LONGEST: usize = 256;
+pub(crate) const LONGEST: usize = 512;
 
 /// The text up to the first NUL, without the line end that the inmate puts behind it. `None` if
 /// there is none.
