@@ -72,20 +72,22 @@ pub struct MsixCapability {
 }
 
 impl MsixCapability {
-    /// Finds and reads the capability.
+    /// Finds and reads the capability; `None` if the device has no MSI-X.
     ///
     /// # Errors
-    /// If there is none or the list is broken.
-    pub fn read(space: &impl ConfigSpace) -> Result<Self, Error> {
-        let offset = find(space, spec::CAPABILITY_MSIX)?.ok_or(Error::NoMsix)?;
+    /// If the list is broken.
+    pub fn read(space: &impl ConfigSpace) -> Result<Option<Self>, Error> {
+        let Some(offset) = find(space, spec::CAPABILITY_MSIX)? else {
+            return Ok(None);
+        };
         check_end(spec::CAPABILITY_MSIX, offset, msix::LENGTH)?;
         let table = space.read32(offset + msix::TABLE);
-        Ok(Self {
+        Ok(Some(Self {
             offset,
             vectors: u32::from(space.read16(offset + msix::CONTROL) & 0x7ff) + 1,
             table_bar: (table & 7) as u8,
             table_offset: u64::from(table & !7),
-        })
+        }))
     }
 
     /// Size of the table in bytes.
@@ -142,12 +144,12 @@ mod tests {
         );
         assert_eq!(
             MsixCapability::read(&space),
-            Ok(MsixCapability {
+            Ok(Some(MsixCapability {
                 offset: 0x60,
                 vectors: 16,
                 table_bar: 1,
                 table_offset: 0
-            })
+            }))
         );
     }
 
@@ -158,7 +160,7 @@ mod tests {
             VendorCapability::read(&space).unwrap().base_address,
             Some(0x7faf_0000)
         );
-        assert_eq!(MsixCapability::read(&space), Err(Error::NoMsix));
+        assert_eq!(MsixCapability::read(&space), Ok(None));
     }
 
     #[test]

@@ -396,7 +396,7 @@ mod tests {
         let (ending, console) = run(&mut link, "", &[Event::Period]);
         assert_eq!(ending, Err(Error::DeviceGone));
         assert!(!console.contains("sending"));
-        assert_eq!(link.log, ["enable true", "state 1"]);
+        assert_eq!(link.log, ["enable true", "state 2"]);
     }
 
     #[test]

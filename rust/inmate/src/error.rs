@@ -31,7 +31,8 @@ pub enum Error {
         id: u8,
         offset: u8,
     },
-    NoMsix,
+    NoInterrupt,
+    NoInterruptLine,
     MsixTable {
         bar: u8,
         offset: u64,
@@ -146,7 +147,12 @@ impl fmt::Display for Error {
                 f,
                 "capability {id:02x}h at offset {offset:02x}h reaches beyond the configuration space"
             ),
-            Self::NoMsix => write!(f, "the device has no MSI-X capability, and INTx is not supported"),
+            Self::NoInterrupt => {
+                write!(f, "the device has neither an MSI-X capability nor an interrupt pin")
+            }
+            Self::NoInterruptLine => {
+                write!(f, "the firmware has not routed the device's interrupt pin to any line")
+            }
             Self::MsixTable { bar, offset, size } => write!(
                 f,
                 "the MSI-X table (BAR {bar}, offset {offset:#x}, size {size:#x}) does not lie inside a memory BAR"

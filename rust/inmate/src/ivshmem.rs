@@ -20,10 +20,12 @@ use ivshmem_inmate::range::Range;
 use ivshmem_inmate::spec;
 use ivshmem_inmate::spec::{command, header, msix, register, vendor};
 
-use crate::arch::interrupt::{device_message, MAX_VECTORS};
+use crate::arch::interrupt::{connect_intx, device_message, disconnect_intx, MAX_VECTORS};
 use crate::arch::paging::{map, Memory};
+use crate::arch::pic;
 use crate::mmio::Mapping;
 use crate::pci_ports::PortSpace;
+use crate::placement::place_bars;
 
 /// BAR of the registers.
 const REGISTER_BAR: u8 = 0;
@@ -35,9 +37,16 @@ pub(crate) struct Device {
     address: Address,
     space: PortSpace,
     registers: Mapping,
-    msix: Msix,
+    wiring: Wiring,
     layout: Layout,
     sections: Sections,
+}
+
+/// How the device interrupts the processor.
+enum Wiring {
+    Msix(Msix),
+    /// The pin, one vector; it is one of these lines of the 8259 controllers.
+    Intx(u16),
 }
 
 /// The MSI-X capability and its mapped table.
@@ -74,7 +83,7 @@ impl Device {
         // Not before the BARs are placed: in one shape the capability's address
         // follows the placement of a BAR.
         let capability = VendorCapability::read(&space)?;
-        let msix = Msix::map(MsixCapability::read(&space)?, &bars)?;
+        let wiring = Wiring::find(&space, &bars)?;
         let registers = map(
             bars.range(REGISTER_BAR, register::PAGE)?
                 .slice(0, register::PAGE)
@@ -102,7 +111,7 @@ impl Device {
             address,
             space,
             registers,
-            msix,
+            wiring,
             layout,
             sections,
         };
@@ -113,30 +122,57 @@ impl Device {
     /// Number of vectors that interrupt the program, from vector 0 on; the
     /// others stay masked.
     pub(crate) fn connected_vectors(&self) -> u32 {
-        self.msix.capability.vectors.min(MAX_VECTORS)
+        self.vectors().min(MAX_VECTORS)
     }
 
     /// Takes the routing of the interrupts back. State and interrupt enable are
     /// the demo's: it has left both at 0, as [`Self::open`] has.
     pub(crate) fn close(mut self) {
-        self.msix.control(&mut self.space, 0);
+        match &self.wiring {
+            Wiring::Msix(msix) => msix.control(&mut self.space, 0),
+            Wiring::Intx(_) => disconnect_intx(),
+        }
         self.space
             .write16(header::COMMAND, command::INTX_DISABLE | command::MEMORY);
     }
 
     fn connect_vectors(&mut self) -> Result<(), Error> {
-        self.msix
-            .control(&mut self.space, msix::ENABLE | msix::FUNCTION_MASK);
-        for vector in 0..self.connected_vectors() {
-            self.msix.set_entry(vector, device_message(vector)?);
+        let connected = self.connected_vectors();
+        match &self.wiring {
+            Wiring::Msix(msix) => {
+                msix.control(&mut self.space, msix::ENABLE | msix::FUNCTION_MASK);
+                for vector in 0..connected {
+                    msix.set_entry(vector, device_message(vector)?);
+                }
+                // Without bus master the device drops its messages.
+                self.space.write16(
+                    header::COMMAND,
+                    command::INTX_DISABLE | command::MEMORY | command::BUS_MASTER,
+                );
+                msix.control(&mut self.space, msix::ENABLE);
+            }
+            Wiring::Intx(lines) => {
+                connect_intx(*lines, self.sections.state_table);
+                self.space.write16(header::COMMAND, command::MEMORY);
+            }
         }
-        // Without bus master the device drops its messages.
-        self.space.write16(
-            header::COMMAND,
-            command::INTX_DISABLE | command::MEMORY | command::BUS_MASTER,
-        );
-        self.msix.control(&mut self.space, msix::ENABLE);
         Ok(())
+    }
+}
+
+impl Wiring {
+    /// MSI-X if the device has it, else its pin.
+    fn find(space: &PortSpace, bars: &Bars) -> Result<Self, Error> {
+        if let Some(capability) = MsixCapability::read(space)? {
+            return Ok(Self::Msix(Msix::map(capability, bars)?));
+        }
+        if space.read8(header::INTERRUPT_PIN) == 0 {
+            return Err(Error::NoInterrupt);
+        }
+        match pic::possible_lines(space.read8(header::INTERRUPT_LINE)) {
+            0 => Err(Error::NoInterruptLine),
+            lines => Ok(Self::Intx(lines)),
+        }
     }
 }
 
@@ -197,71 +233,6 @@ impl Sections {
     }
 }
 
-/// Reads the BARs, places those that no firmware has placed, and turns memory
-/// decoding on.
-fn place_bars(space: &mut PortSpace, address: Address) -> Result<Bars, Error> {
-    space.write16(header::COMMAND, command::INTX_DISABLE);
-    let mut bars = Bars::read(space)?;
-    if bars.any_unplaced() {
-        let mut occupied = Occupied::default();
-        for (other, mut space) in pci::functions(PortSpace::new) {
-            if other != address {
-                occupied.add(&mut space)?;
-            }
-        }
-        bars.place(space, occupied.ranges())?;
-    }
-    space.write16(header::COMMAND, command::INTX_DISABLE | command::MEMORY);
-    Ok(bars)
-}
-
-/// The ranges of other functions' BARs that are in use.
-struct Occupied {
-    ranges: [Range; Self::MOST],
-    count: usize,
-}
-
-impl Default for Occupied {
-    fn default() -> Self {
-        Self {
-            ranges: [Self::PLACEHOLDER; Self::MOST],
-            count: 0,
-        }
-    }
-}
-
-impl Occupied {
-    const MOST: usize = 128;
-    const PLACEHOLDER: Range = match Range::new(0, 1) {
-        Some(range) => range,
-        None => unreachable!(),
-    };
-
-    /// Adds what the function decodes; sizing its BARs needs its decoding off
-    /// for a moment.
-    fn add(&mut self, space: &mut PortSpace) -> Result<(), Error> {
-        let command = space.read16(header::COMMAND);
-        let is_bridge = space.read8(header::HEADER_TYPE) & 0x7f != 0;
-        if command & command::MEMORY == 0 || is_bridge {
-            return Ok(());
-        }
-        space.write16(header::COMMAND, command & !command::MEMORY);
-        let bars = Bars::read(space);
-        space.write16(header::COMMAND, command);
-        for range in bars?.ranges() {
-            if let Some(slot) = self.ranges.get_mut(self.count) {
-                *slot = range;
-                self.count += 1;
-            }
-        }
-        Ok(())
-    }
-
-    fn ranges(&self) -> &[Range] {
-        &self.ranges[..self.count]
-    }
-}
-
 /// Where the shared memory is: in BAR 2, else where the capability says.
 fn shared_memory(
     capability: &VendorCapability,
@@ -295,7 +266,10 @@ impl Link for Device {
     }
 
     fn vectors(&self) -> u32 {
-        self.msix.capability.vectors
+        match &self.wiring {
+            Wiring::Msix(msix) => msix.capability.vectors,
+            Wiring::Intx(_) => 1,
+        }
     }
 
     fn enable_interrupts(&mut self, enable: bool) {
@@ -357,12 +331,21 @@ impl fmt::Display for Device {
         let start = |mapping: &Mapping| mapping.range().start();
         writeln!(f, "IVSHMEM: found device at {}", self.address)?;
         writeln!(f, "IVSHMEM: registers at {:#x}", start(&self.registers))?;
-        writeln!(
-            f,
-            "IVSHMEM: MSI-X table at {:#x}, {} vectors",
-            start(&self.msix.table),
-            self.msix.capability.vectors
-        )?;
+        match &self.wiring {
+            Wiring::Msix(Msix { capability, table }) => writeln!(
+                f,
+                "IVSHMEM: MSI-X table at {:#x}, {} vectors",
+                start(table),
+                capability.vectors
+            )?,
+            Wiring::Intx(lines) => {
+                write!(f, "IVSHMEM: INTx at IRQ")?;
+                for line in (0..pic::LINES).filter(|line| lines & (1 << line) != 0) {
+                    write!(f, " {line}")?;
+                }
+                writeln!(f)?;
+            }
+        }
         writeln!(f, "IVSHMEM: ID is {}", self.layout.id())?;
         writeln!(f, "IVSHMEM: max. peers is {}", self.layout.max_peers())?;
         let mut section = |name, place: &Option<Mapping>| match place.map(|place| place.range()) {

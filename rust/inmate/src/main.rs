@@ -7,7 +7,7 @@
 //! * `mmio`: accesses to mapped physical memory, the only way to the device.
 //! * `serial`, `exit`, `pvh`, `pci_ports`: console, the way out, what the boot
 //!   loader says, configuration space.
-//! * `ivshmem`: the device; `events`: what the program sleeps for.
+//! * `placement`, `ivshmem`: the device; `events`: what the program sleeps for.
 //!
 //! `unsafe` is confined to `arch` and `mmio`. One processor, one thread; an
 //! interrupt handler does no more than to count.
@@ -22,6 +22,7 @@ mod exit;
 mod ivshmem;
 mod mmio;
 mod pci_ports;
+mod placement;
 mod pvh;
 mod serial;
 

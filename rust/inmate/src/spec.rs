@@ -72,6 +72,11 @@ pub mod header {
     pub const BAR0: u8 = 0x10;
     /// Offset of the first capability, 8 bits.
     pub const CAPABILITIES: u8 = 0x34;
+    /// IRQ that the firmware has routed the pin to, 8 bits.
+    pub const INTERRUPT_LINE: u8 = 0x3c;
+    /// INTx pin, 1 to 4, or 0 for none, 8 bits. The text of the specification
+    /// has it at 3Eh; PCI and Jailhouse have it here.
+    pub const INTERRUPT_PIN: u8 = 0x3d;
 }
 
 /// Bits of the command register.

@@ -1,14 +1,15 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! Interrupts: which vector means what, the handlers, and the sleep between
 //! them. A handler counts and acknowledges; all else is done by who sleeps in
-//! [`sleep_until`]. An exception ends the program with one line.
+//! [`sleep_until`]; only INTx needs a look at the device. An exception ends the program with one line.
 
 use core::arch::global_asm;
 use core::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
 use ivshmem_inmate::error::Error;
 
-use super::{cpu, lapic};
+use super::{cpu, lapic, pic};
+use crate::mmio::Mapping;
 
 global_asm!(include_str!("interrupt.s"), options(att_syntax));
 
@@ -28,6 +29,9 @@ pub(crate) const MAX_VECTORS: u32 = 64;
 static TICKS: AtomicU64 = AtomicU64::new(0);
 static COUNTS: [AtomicU32; MAX_VECTORS as usize] =
     [const { AtomicU32::new(0) }; MAX_VECTORS as usize];
+
+/// A word of the device that ends INTx when it is read; 0 if there is none.
+static INTX_WORD: AtomicU64 = AtomicU64::new(0);
 
 /// Timer interrupts since the start.
 pub(crate) fn ticks() -> u64 {
@@ -50,6 +54,20 @@ pub(crate) fn device_message(vector: u32) -> Result<(u64, u32), Error> {
         0xfee0_0000 | (u64::from(id) << 12),
         u32::from(DEVICE_VECTOR) + vector,
     ))
+}
+
+/// Makes interrupts on these lines count as the device's vector 0. `memory` is
+/// any part of the device that may be read at any time.
+pub(crate) fn connect_intx(lines: u16, memory: Mapping) {
+    INTX_WORD.store(memory.range().start(), Ordering::Relaxed);
+    lapic::accept_external();
+    pic::connect(lines);
+}
+
+/// Takes [`connect_intx`] back; the device may not be read afterwards.
+pub(crate) fn disconnect_intx() {
+    pic::silence();
+    INTX_WORD.store(0, Ordering::Relaxed);
 }
 
 /// Sleeps until `take` has something. It is called with interrupts off, so
@@ -82,6 +100,10 @@ extern "C" fn interrupt_entry(frame: &Frame) {
         exception(frame);
     }
     let vector = frame.vector as u8;
+    let line = vector.wrapping_sub(pic::FIRST_VECTOR);
+    if line < pic::LINES {
+        return external_interrupt(line);
+    }
     let device = usize::from(vector.wrapping_sub(DEVICE_VECTOR));
     if vector == TIMER_VECTOR {
         TICKS.fetch_add(1, Ordering::Release);
@@ -91,6 +113,22 @@ extern "C" fn interrupt_entry(frame: &Frame) {
     if vector != SPURIOUS_VECTOR {
         lapic::end_of_interrupt();
     }
+}
+
+/// An interrupt from the 8259 controllers. The line is a level: QEMU keeps it up
+/// until the guest accesses the device, so read a word before acknowledging.
+/// There is no status that tells whose interrupt it is on a shared line.
+fn external_interrupt(line: u8) {
+    if !pic::is_in_service(line) {
+        return;
+    }
+    let word = INTX_WORD.load(Ordering::Relaxed) as *const u32;
+    if !word.is_null() {
+        // SAFETY: `connect_intx` took it from a mapping, which is for good.
+        unsafe { word.read_volatile() };
+        COUNTS[0].fetch_add(1, Ordering::Release);
+    }
+    pic::end_of_interrupt(line);
 }
 
 fn exception(frame: &Frame) -> ! {

@@ -32,6 +32,7 @@ const DIVIDE: u32 = 0x3e0;
 const SOFTWARE_ENABLE: u32 = 1 << 8;
 const MASKED: u32 = 1 << 16;
 const NMI: u32 = 4 << 8;
+const EXTERNAL: u32 = 7 << 8;
 const PERIODIC: u32 = 1 << 17;
 const DIVIDE_BY_16: u32 = 3;
 
@@ -67,6 +68,11 @@ pub(crate) fn init() -> Result<(), Error> {
     write(LVT_LINT1, NMI);
     write(TASK_PRIORITY, 0);
     Ok(())
+}
+
+/// Lets the interrupts of the 8259 controllers through to the processor.
+pub(super) fn accept_external() {
+    write(LVT_LINT0, EXTERNAL);
 }
 
 /// The ID that interrupt messages are addressed to.

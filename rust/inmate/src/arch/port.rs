@@ -21,6 +21,8 @@ pub(crate) const PCI_DATA: [Port; 4] = [Port(0xcfc), Port(0xcfd), Port(0xcfe), P
 pub(crate) const DEBUG_EXIT: Port = Port(0xf4);
 pub(super) const PIC_COMMAND: [Port; 2] = [Port(0x20), Port(0xa0)];
 pub(super) const PIC_DATA: [Port; 2] = [Port(0x21), Port(0xa1)];
+/// Edge or level triggering of the PICs' lines.
+pub(super) const PIC_TRIGGER: [Port; 2] = [Port(0x4d0), Port(0x4d1)];
 pub(super) const PIT_CHANNEL_2: Port = Port(0x42);
 pub(super) const PIT_CONTROL: Port = Port(0x43);
 /// Gate and output of the PIT's channel 2, among other things.
