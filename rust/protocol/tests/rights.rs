@@ -212,3 +212,22 @@ fn ranges_off_a_page_are_not_mappable() {
         Err(Refused::Beyond)
     );
 }
+
+/// Pages of 64 KiB: state table and read/write section share the first, the output sections have
+/// their own.
+#[test]
+fn sections_behind_a_shared_page_are_mappable() {
+    let layout = Layout::new(&Geometry {
+        rw_size: 0xf000,
+        output_size: 0x10000,
+        ..demo(1)
+    })
+    .unwrap();
+    let map = |range, writable| layout.map(range, writable, 0x10000);
+    assert_eq!(map(0..0x10000, false), Err(Refused::NotMappable));
+    assert_eq!(map(0..0x20000, false), Err(Refused::NotMappable));
+    assert_eq!(map(0x10000..0x20000, false), Ok(()));
+    assert_eq!(map(0x10000..0x40000, false), Ok(()));
+    assert_eq!(map(0x20000..0x30000, true), Ok(()));
+    assert_eq!(map(0x10000..0x20000, true), Err(Refused::ReadOnly));
+}
