@@ -185,20 +185,8 @@ proptest! {
 /// A peer that changes its state all the time: a look sees one of its values, never a mixture.
 #[test]
 fn states_are_seen_whole() {
-    struct Shared<'a>(&'a Words);
-    impl Memory for Shared<'_> {
-        fn size(&self) -> usize {
-            self.0.size()
-        }
-        fn load(&self, offset: usize, order: LoadOrder) -> Result<u32, OutOfBounds> {
-            self.0.load(offset, order)
-        }
-        fn store(&self, offset: usize, value: u32, order: StoreOrder) -> Result<(), OutOfBounds> {
-            self.0.store(offset, value, order)
-        }
-    }
     let words = Words::new(1024);
-    let table = StateTable::new(Shared(&words), &link(2)).ok().unwrap();
+    let table = StateTable::new(&words, &link(2)).ok().unwrap();
     thread::scope(|scope| {
         scope.spawn(|| {
             for n in 0..20_000_u32 {
