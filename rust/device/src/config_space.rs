@@ -153,19 +153,20 @@ impl ConfigSpace {
 
     /// Copies the bytes from `offset` on to `data`; beyond the end they are ffh.
     pub fn read(&self, offset: u64, data: &mut [u8]) {
-        for (at, byte) in (offset..).zip(data) {
-            let at = usize::try_from(at).unwrap_or(usize::MAX);
-            *byte = self.bytes.get(at).copied().unwrap_or(0xff);
+        for (n, byte) in data.iter_mut().enumerate() {
+            let value = place(offset, n).and_then(|at| self.bytes.get(at));
+            *byte = value.copied().unwrap_or(0xff);
         }
     }
 
     /// Writes `data` from `offset` on.
     pub fn write(&mut self, offset: u64, data: &[u8]) -> ConfigWrite {
         let mut result = ConfigWrite::Done;
-        for (at, &byte) in (offset..).zip(data) {
+        for (n, &byte) in data.iter().enumerate() {
             // Jailhouse decides by dword and by which of its bytes are written; each byte alone
             // gives the same answer, as its only mask that is not all or nothing is that of the
             // interrupt line.
+            let at = place(offset, n).unwrap_or(usize::MAX);
             if self.write_byte(at, byte) == ConfigWrite::Forbidden {
                 result = ConfigWrite::Forbidden;
             }
@@ -174,12 +175,11 @@ impl ConfigSpace {
         result
     }
 
-    fn write_byte(&mut self, at: u64, byte: u8) -> ConfigWrite {
+    fn write_byte(&mut self, at: usize, byte: u8) -> ConfigWrite {
         const COMMAND: usize = config::COMMAND as usize;
         const MSIX_CONTROL_HIGH: usize = MSIX_CONTROL + 1;
         const BARS: Range<usize> = BAR_0..BARS_END;
 
-        let at = usize::try_from(at).unwrap_or(usize::MAX);
         let writable = match at {
             0x04..0x08 => match at {
                 COMMAND => COMMAND_WRITABLE as u8,
@@ -264,4 +264,9 @@ impl ConfigSpace {
     pub fn one_shot(&self) -> bool {
         self.bytes[PRIVILEGED_CONTROL] & capability::CONTROL_ONE_SHOT != 0
     }
+}
+
+/// Where the n-th byte of an access at `offset` is, if there is such a place.
+fn place(offset: u64, n: usize) -> Option<usize> {
+    usize::try_from(offset).ok()?.checked_add(n)
 }

@@ -297,8 +297,12 @@ impl Link {
         self.check_canaries();
         self.snapshots += 1;
         let options = self.spec.options();
-        let peers: Vec<_> = self.devices.iter().map(|d| d.statistics.clone()).collect();
-        let fatal: u64 = peers.iter().map(|peer| peer.fatal.total()).sum();
+        let peer = |device: &Device| statistics::Peer {
+            fatal_accesses: device.statistics.fatal.total(),
+            ..device.statistics.clone()
+        };
+        let peers: Vec<_> = self.devices.iter().map(peer).collect();
+        let fatal: u64 = peers.iter().map(|peer| peer.fatal_accesses).sum();
         statistics::Statistics {
             format: statistics::FORMAT,
             sequence: self.snapshots,

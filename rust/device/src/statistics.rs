@@ -122,7 +122,9 @@ pub struct Peer {
     pub state_changes: u64,
     /// Interrupts for this peer.
     pub interrupts: Interrupts,
-    /// What would have stopped this peer's cell on Jailhouse.
+    /// Accesses that would have stopped this peer's cell on Jailhouse: the sum of `fatal`.
+    pub fatal_accesses: u64,
+    /// The same by kind.
     pub fatal: Fatal,
 }
 

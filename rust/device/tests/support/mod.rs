@@ -5,6 +5,7 @@
 
 #![allow(dead_code, reason = "each test program uses its part")]
 
+pub(crate) mod bench;
 pub(crate) mod qemu;
 
 use ivshmem_device::inmate::InmateSpec;
