@@ -9,112 +9,84 @@ use crate::range::Range;
 
 /// A failure that ends the inmate.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[allow(missing_docs)] // the texts below say what each variant and field is
+#[expect(
+    missing_docs,
+    reason = "the fields are the values that the variant names"
+)]
 pub enum Error {
-    NoDevice {
-        class: u32,
-    },
+    /// No 110a:4106 at all.
+    NoDevice { class: u32 },
+    /// There is one, but its class code is not the wanted one.
     OtherProtocol {
         address: Address,
         class: u32,
         wanted: u32,
     },
-    CapabilityList {
-        offset: u8,
-    },
+    /// The list of capabilities leads into the header or in circles.
+    CapabilityList { offset: u8 },
+    /// The device has no vendor capability.
     NoVendorCapability,
-    CapabilityLength {
-        length: u8,
-        needed: u8,
-    },
-    CapabilityBeyondEnd {
-        id: u8,
-        offset: u8,
-    },
+    /// The vendor capability is too short for its fields.
+    CapabilityLength { length: u8, needed: u8 },
+    /// A capability does not end inside the configuration space.
+    CapabilityBeyondEnd { id: u8, offset: u8 },
+    /// Neither MSI-X nor an interrupt pin.
     NoInterrupt,
+    /// An interrupt pin, but no line that it could be routed to.
     NoInterruptLine,
-    MsixTable {
-        bar: u8,
-        offset: u64,
-        size: u64,
-    },
-    NotMemoryBar {
-        bar: u8,
-    },
-    BarTooSmall {
-        bar: u8,
-        size: u64,
-        needed: u64,
-    },
-    BarPlace {
-        bar: u8,
-        start: u64,
-        size: u64,
-    },
-    NoRoomForBar {
-        bar: u8,
-        size: u64,
-    },
-    MaxPeers {
-        max_peers: u32,
-    },
-    PeerId {
-        id: u32,
-        max_peers: u32,
-    },
-    StateTableSize {
-        size: u32,
-        max_peers: u32,
-    },
-    SectionSize {
-        name: &'static str,
-        size: u64,
-    },
+    /// The MSI-X table is not inside a memory BAR.
+    MsixTable { bar: u8, offset: u64, size: u64 },
+    /// A BAR that must be there is missing or for I/O ports.
+    NotMemoryBar { bar: u8 },
+    /// A BAR is smaller than what must be in it.
+    BarTooSmall { bar: u8, size: u64, needed: u64 },
+    /// The addresses of a BAR overflow, or its upper half is missing.
+    BarPlace { bar: u8, start: u64, size: u64 },
+    /// A BAR without address cannot be placed.
+    NoRoomForBar { bar: u8, size: u64 },
+    /// Maximum peers is out of range.
+    MaxPeers { max_peers: u32 },
+    /// The own ID is not below maximum peers.
+    PeerId { id: u32, max_peers: u32 },
+    /// The state table cannot have this size.
+    StateTableSize { size: u32, max_peers: u32 },
+    /// A section cannot have this size.
+    SectionSize { name: &'static str, size: u64 },
+    /// The sum of the sections' sizes overflows.
     LayoutOverflow,
-    RegionTooSmall {
-        size: u64,
-        needed: u64,
-    },
+    /// BAR 2 is smaller than the sections.
+    RegionTooSmall { size: u64, needed: u64 },
+    /// Neither BAR 2 nor an address in the vendor capability.
     NoSharedMemory,
-    BaseAddress {
-        base: u64,
-    },
-    OverlapsMemory {
-        range: Range,
-    },
-    Map {
-        range: Range,
-    },
-    NoPageTables {
-        range: Range,
-    },
-    StartInfo {
-        magic: u32,
-    },
+    /// The address in the vendor capability cannot be.
+    BaseAddress { base: u64 },
+    /// The device claims addresses of the RAM or of the program.
+    OverlapsMemory { range: Range },
+    /// The processor cannot address this, or it is mapped in another way.
+    Map { range: Range },
+    /// The page tables that the program has are used up.
+    NoPageTables { range: Range },
+    /// What the boot loader left is not the start info of PVH.
+    StartInfo { magic: u32 },
+    /// The command line is too long or not UTF-8.
     CommandLine,
-    ApicId {
-        id: u32,
-    },
+    /// The processor's local APIC is out of reach of MSI-X messages.
+    ApicId { id: u32 },
+    /// There is nothing to measure the local APIC's timer with.
     NoTimer,
-    Period {
-        period_ms: u32,
-    },
-    Target {
-        target: u32,
-        max_peers: u32,
-    },
-    Vector {
-        vector: u32,
-        vectors: u32,
-    },
-    OutputSection {
-        needed: usize,
-        size: u64,
-    },
-    Timeout {
-        seconds: u32,
-    },
+    /// The local APIC's timer cannot make this period.
+    Period { period_ms: u32 },
+    /// Option `target=` is out of range for this link.
+    Target { target: u32, max_peers: u32 },
+    /// Option `vector=` is out of range for this link.
+    Vector { vector: u32, vectors: u32 },
+    /// The greeting does not fit into the output section.
+    OutputSection { needed: usize, size: u64 },
+    /// Option `timeout=` has come true.
+    Timeout { seconds: u32 },
+    /// The device has stopped answering.
     DeviceGone,
+    /// The console failed.
     Console,
 }
 
