@@ -10,6 +10,10 @@ use ivshmem_device::server::StartError;
 use ivshmem_device::spec::LinkSpec;
 use ivshmem_device::spec::SpecError;
 use ivshmem_device::statistics::Statistics;
+use rustix::process::getrlimit;
+use rustix::process::setrlimit;
+use rustix::process::Resource;
+use rustix::process::Rlimit;
 use signal_hook::consts::SIGINT;
 use signal_hook::consts::SIGTERM;
 use signal_hook::consts::SIGUSR1;
@@ -51,7 +55,10 @@ fn main() -> ExitCode {
         Err(error) => {
             eprintln!("ivshmem-device: {error}");
             match error {
-                Error::Spec(_) | Error::Start(StartError::InmatePeer { .. }) => ExitCode::from(2),
+                Error::Spec(_)
+                | Error::Start(StartError::InmatePeer { .. } | StartError::InmateTwice(_)) => {
+                    ExitCode::from(2)
+                }
                 _ => ExitCode::FAILURE,
             }
         }
@@ -63,6 +70,7 @@ fn run(options: &Options) -> Result<(), Error> {
         return print(&Fault::list());
     }
     let spec = LinkSpec::new(options.link())?;
+    allow_many_files();
     // Before "listening" is said: who reads that may send a signal at once.
     let mut signals = Signals::new([SIGTERM, SIGINT, SIGUSR1]).map_err(Error::Signals)?;
     let model = Model::start(spec, &options.socket_dir, &options.inmate)?;
@@ -84,6 +92,18 @@ fn run(options: &Options) -> Result<(), Error> {
         }
     }
     report(true)
+}
+
+/// Each peer has two sockets, and an eventfd per vector: more than shells allow by default.
+fn allow_many_files() {
+    let limit = getrlimit(Resource::Nofile);
+    let raised = Rlimit {
+        current: limit.maximum,
+        maximum: limit.maximum,
+    };
+    if let Err(error) = setrlimit(Resource::Nofile, raised) {
+        tracing::debug!(%error, "limit of open files not raised");
+    }
 }
 
 fn print(text: &str) -> Result<(), Error> {

@@ -74,6 +74,9 @@ pub enum StartError {
         /// What the system said.
         source: io::Error,
     },
+    /// The system allows too few open files for so many peers.
+    #[error("too many open files for this system: use fewer peers or raise `ulimit -n`")]
+    TooManyFiles,
     /// A soft inmate is for a peer that does not exist.
     #[error("inmate {peer} is not below the number of peers {max_peers}: use a peer of the link")]
     InmatePeer {
@@ -166,10 +169,9 @@ impl Model {
     fn serve(&mut self, directory: &Path, peer: u16) -> Result<(), StartError> {
         let path = socket_path(directory, peer);
         let listener = listen(&path)?;
-        let clone = listener.try_clone().map_err(|source| StartError::Listen {
-            path: path.clone(),
-            source,
-        })?;
+        let clone = listener
+            .try_clone()
+            .map_err(|source| listen_error(&path, source))?;
         // Known from now on, so that it is removed whatever fails next.
         self.sockets.push(Socket { path, listener });
 
@@ -212,10 +214,7 @@ fn listen(path: &Path) -> Result<UnixListener, StartError> {
     if SocketAddr::from_pathname(path).is_err() {
         return Err(StartError::PathTooLong(path.into()));
     }
-    let error = |source| StartError::Listen {
-        path: path.into(),
-        source,
-    };
+    let error = |source| listen_error(path, source);
     match fs::symlink_metadata(path) {
         Ok(metadata) if !metadata.file_type().is_socket() => {
             return Err(StartError::NotASocket(path.into()));
@@ -225,6 +224,19 @@ fn listen(path: &Path) -> Result<UnixListener, StartError> {
         Err(_) => {}
     }
     UnixListener::bind(path).map_err(error)
+}
+
+fn listen_error(path: &Path, source: io::Error) -> StartError {
+    match source
+        .raw_os_error()
+        .map(rustix::io::Errno::from_raw_os_error)
+    {
+        Some(rustix::io::Errno::MFILE | rustix::io::Errno::NFILE) => StartError::TooManyFiles,
+        _ => StartError::Listen {
+            path: path.into(),
+            source,
+        },
+    }
 }
 
 /// Whether a process has the socket at `path`. A datagram socket cannot connect to it either way,

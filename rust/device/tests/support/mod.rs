@@ -6,6 +6,7 @@
 #![allow(dead_code, reason = "each test program uses its part")]
 
 pub(crate) mod bench;
+pub(crate) mod machine;
 pub(crate) mod qemu;
 
 use ivshmem_device::inmate::InmateSpec;

@@ -9,9 +9,12 @@ use std::io::Write;
 use std::os::unix::net::UnixListener;
 use std::os::unix::net::UnixStream;
 use std::path::Path;
+use std::path::PathBuf;
 use std::process::Child;
 use std::process::Command;
 use std::process::Stdio;
+use std::sync::atomic::AtomicU32;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 const CONFIG_ADDRESS: u16 = 0xcf8;
@@ -31,10 +34,12 @@ pub(crate) struct Function {
 }
 
 impl Qemu {
-    /// Starts QEMU with a device for each socket, in slots 5, 6...; both the files of `directory`.
-    pub(crate) fn start(directory: &Path, sockets: &[&Path]) -> Self {
-        let control = directory.join(format!("qtest{}", sockets.len()));
-        let _ = std::fs::remove_file(&control);
+    /// Starts QEMU with a device for each socket, in slots 5, 6...; its control socket
+    /// in `directory`.
+    pub(crate) fn start(directory: &Path, sockets: &[PathBuf]) -> Self {
+        static NUMBER: AtomicU32 = AtomicU32::new(0);
+        let number = NUMBER.fetch_add(1, Ordering::Relaxed);
+        let control = directory.join(format!("qtest{number}.sock"));
         let listener = UnixListener::bind(&control).expect("a socket for qtest");
         let mut command = Command::new("qemu-system-x86_64");
         command
@@ -139,6 +144,30 @@ impl Qemu {
         self.select(function, offset);
         let port = CONFIG_DATA + u16::from(offset & 3);
         self.command(&format!("outb {port:#x} {value:#x}"));
+    }
+
+    pub(crate) fn outb(&mut self, port: u16, value: u8) {
+        self.command(&format!("outb {port:#x} {value:#x}"));
+    }
+
+    fn inb(&mut self, port: u16) -> u8 {
+        self.number(&format!("inb {port:#x}")) as u8
+    }
+
+    /// Does what firmware does so that INTx lines reach the interrupt controller: all four lines
+    /// of the PIIX to IRQ 10, and that a level.
+    pub(crate) fn route_intx_to_irq_10(&mut self) {
+        let bridge = Function { slot: 1 };
+        for line in 0..4 {
+            self.config_write_u8(bridge, 0x60 + line, 10);
+        }
+        self.outb(0x4d1, 1 << (10 - 8));
+    }
+
+    /// Whether IRQ 10 is up, as the interrupt controller's request register says.
+    pub(crate) fn irq_10(&mut self) -> bool {
+        self.outb(0xa0, 0x0a);
+        self.inb(0xa0) & (1 << (10 - 8)) != 0
     }
 
     /// Kills QEMU, as a user would.
