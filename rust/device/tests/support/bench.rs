@@ -88,15 +88,26 @@ impl Bench {
 
     /// Connects the counters.
     pub(crate) fn set_lines(&mut self, peer: u16) {
-        let lines = &self.lines[usize::from(peer)];
-        let request = match self.link.spec().options().vectors {
-            0 => IrqRequest::SetIntx(lines[0].boxed()),
-            _ => IrqRequest::SetVectors {
-                first: 0,
-                signals: lines.iter().map(Counter::boxed).collect(),
-            },
+        match self.link.spec().options().vectors {
+            0 => self.set_intx(peer),
+            vectors => (0..vectors).for_each(|vector| self.set_line(peer, vector)),
+        }
+    }
+
+    /// Connects the counter of one vector.
+    pub(crate) fn set_line(&mut self, peer: u16, vector: u16) {
+        let line = &self.lines[usize::from(peer)].get(usize::from(vector));
+        let request = IrqRequest::SetVectors {
+            first: vector.into(),
+            signals: line.iter().map(|line| line.boxed()).collect(),
         };
         self.link.irq_request(peer, request);
+    }
+
+    /// Connects the first counter to the INTx line.
+    pub(crate) fn set_intx(&mut self, peer: u16) {
+        let signal = self.lines[usize::from(peer)][0].boxed();
+        self.link.irq_request(peer, IrqRequest::SetIntx(signal));
     }
 
     pub(crate) fn command(&mut self, peer: u16, value: u16) {
