@@ -60,7 +60,7 @@ need_space() {
 explain() {
 	if grep -q '^refused: ' "$1"; then
 		sed -n 's/^refused: //p' "$1" | tail -n 1
-	elif grep -qE 'No space left on device|Disk quota exceeded|not have enough free space' "$1"; then
+	elif grep -qE 'No space left on device|Disk quota exceeded|n.t have enough free space' "$1"; then
 		words_disk_full
 	elif grep -qiE 'NO_PUBKEY|is not signed|BADSIG|EXPKEYSIG|Hash Sum mismatch|invalid signature' "$1"; then
 		printf '%s' "a download does not have the archive's signature or checksum: run the same command again in some" \

@@ -1,0 +1,172 @@
+# SPDX-License-Identifier: MIT OR Apache-2.0
+# shellcheck shell=bash
+#
+# scripts/toolbox with bad input, with the small recipe (recipe.sh). Sourced by run.
+
+unreachable_archive() {
+	run down small down env IVSHMEM_MIRROR=$NOWHERE scripts/toolbox
+	failed && last_said down "archive cannot be reached .*127\.0\.0\.1:9.*run the same command again" || return
+	expect "no toolbox" absent "$SCRATCH/down/toolbox/*" || return
+	run up small down scripts/toolbox run busybox echo works
+	succeeded && expect "a toolbox that works" grep -qx works "$SCRATCH/up.out"
+}
+
+no_archive_in_configuration() {
+	mkdir -p "$SCRATCH/empty"
+	cat >"$SCRATCH/empty.conf" <<-END
+		Dir::Etc::sourcelist "$SCRATCH/empty/none.list";
+		Dir::Etc::sourceparts "$SCRATCH/empty";
+	END
+	run noconf small noconf env APT_CONFIG="$SCRATCH/empty.conf" scripts/toolbox
+	failed && last_said noconf "names no Debian archive.*IVSHMEM_MIRROR"
+}
+
+complete_cache_needs_no_network() {
+	run offline small down env IVSHMEM_MIRROR=$NOWHERE scripts/toolbox run busybox echo works
+	succeeded && expect "a toolbox that works" grep -qx works "$SCRATCH/offline.out"
+}
+
+wrong_signature() {
+	# An archive that answers, but whose key is not known: an empty keyring.
+	: >"$SCRATCH/nokeys.gpg"
+	run unsigned small unsigned env IVSHMEM_KEYRING="$SCRATCH/nokeys.gpg" scripts/toolbox
+	failed && last_said unsigned "archive's signature or checksum.*run the same command again"
+}
+
+disk_too_small() {
+	mkdir -p "$SCRATCH/tiny"
+	mount -t tmpfs -o size=50m tmpfs "$SCRATCH/tiny"
+	run tiny small tiny scripts/toolbox
+	failed && last_said tiny "needs [0-9]+ MiB of free disk space.*has [0-9]+ MiB.*IVSHMEM_CACHE" || return
+	expect "nothing downloaded" absent "$SCRATCH/tiny/debs/*.deb"
+}
+
+# The disk becomes full in the middle: at the indexes, at the packages, then at the root; more room, and the next run continues.
+disk_full_at() {
+	local size=$1 step=$2
+	mount -o "remount,size=$size" "$SCRATCH/tiny"
+	run "full$size" small tiny env IVSHMEM_SKIP_SPACE_CHECK=1 scripts/toolbox
+	failed && last_said "full$size" "$step failed: the disk .* is full .*IVSHMEM_CACHE.*it continues" || return
+	expect "no toolbox" absent "$SCRATCH/tiny/toolbox/*/.complete"
+}
+
+disk_has_room_again() {
+	mount -o remount,size=2g "$SCRATCH/tiny"
+	run room small tiny scripts/toolbox run busybox echo works
+	succeeded && expect "a toolbox that works" grep -qx works "$SCRATCH/room.out"
+	umount "$SCRATCH/tiny"
+}
+
+# stopped SIGNAL WORDS CONDITION...: a run in the cache `stop` gets SIGNAL when it says WORDS and CONDITION holds; nothing of it may
+# stay: no process, no toolbox.
+stopped() {
+	local signal=$1 words=$2
+	shift 2
+	start stop env IVSHMEM_CACHE="$SCRATCH/stop" IVSHMEM_RECIPE="$PWD/tests/setup/recipe.sh" scripts/toolbox
+	await "it says '$words'" said stop "$words" && await "$*" "$@" || return
+	kill "-$signal" "$STARTED"
+	finish stop
+	[ "$signal" = KILL ] || {
+		expect "status 130, not $STATUS" [ "$STATUS" = 130 ] && last_said stop "interrupted.*run the same command again" || return
+	}
+	await "no process is left" nobody "$SCRATCH/stop" || return
+	expect "no toolbox" absent "$SCRATCH/stop/toolbox/*/.complete"
+}
+
+continues_after_interruptions() {
+	run resumed small stop scripts/toolbox run busybox echo works
+	succeeded && expect "a toolbox that works" grep -qx works "$SCRATCH/resumed.out" || return
+	expect "no remains of the interrupted runs" absent "$SCRATCH/stop/toolbox/*.new*"
+}
+
+two_runs_at_once() {
+	local first
+	start one env IVSHMEM_CACHE="$SCRATCH/both" IVSHMEM_RECIPE="$PWD/tests/setup/recipe.sh" scripts/toolbox run busybox echo first
+	first=$STARTED
+	start two env IVSHMEM_CACHE="$SCRATCH/both" IVSHMEM_RECIPE="$PWD/tests/setup/recipe.sh" scripts/toolbox run busybox echo second
+	finish two
+	succeeded || return
+	STARTED=$first
+	finish one
+	succeeded || return
+	expect "both ran their command" grep -qx first "$SCRATCH/one.out" && grep -qx second "$SCRATCH/two.out" || return
+	expect "one waited" grep -q "another run is making the toolbox; waiting" "$SCRATCH/one.said" "$SCRATCH/two.said" || return
+	expect "one toolbox was made" [ "$(cat "$SCRATCH/one.said" "$SCRATCH/two.said" | grep -c ': making the toolbox (')" = 1 ]
+}
+
+# A package that an interrupted download left short is fetched again.
+short_package_is_not_trusted() {
+	local deb
+	mkdir -p "$SCRATCH/short/debs"
+	cp -l "$SCRATCH/down/debs/"*.deb "$SCRATCH/short/debs/"
+	deb=$(compgen -G "$SCRATCH/short/debs/busybox-static_*.deb")
+	rm "$deb"
+	head -c 1000 "$SCRATCH/down/debs/${deb##*/}" >"$deb"
+	run short small short scripts/toolbox run busybox echo works
+	succeeded && expect "a whole package" cmp "$deb" "$SCRATCH/down/debs/${deb##*/}"
+}
+
+not_root() {
+	run user setpriv --reuid=65534 --regid=65534 --clear-groups env HOME=/nonexistent scripts/toolbox
+	failed && last_said user "needs root"
+}
+
+cache_not_writable() {
+	: >"$SCRATCH/file"
+	run nowrite env IVSHMEM_CACHE="$SCRATCH/file/cache" scripts/toolbox
+	failed && last_said nowrite "cannot be written.*IVSHMEM_CACHE"
+}
+
+status_passes() {
+	run status small down scripts/toolbox run sh -c 'exit 42'
+	expect "status 42, not $STATUS" [ "$STATUS" = 42 ]
+}
+
+root_stays_as_it_was_made() {
+	run write small down scripts/toolbox run sh -c 'touch /usr/bin/new'
+	expect "a failure" [ "$STATUS" != 0 ] && expect "no file in the root" absent "$SCRATCH/down/toolbox/*/usr/bin/new"
+}
+
+# Whatever ends the run ends what it started inside.
+ends_with_its_run() {
+	local signal=$1
+	start inside env IVSHMEM_CACHE="$SCRATCH/down" IVSHMEM_RECIPE="$PWD/tests/setup/recipe.sh" \
+		scripts/toolbox run sh -c 'setsid sleep 98765 & echo ready; wait'
+	await "it runs" grep -q ready "$SCRATCH/inside.out" || return
+	kill "-$signal" "$STARTED"
+	finish inside
+	await "no process is left" nobody "sleep 98765"
+}
+
+unknown_command() {
+	run unknown scripts/toolbox frobnicate
+	failed && last_said unknown "unknown command 'frobnicate'"
+}
+
+toolbox_tests() {
+	tap_test "unreachable archive: one sentence, and a run with network continues" unreachable_archive
+	tap_test "no archive in apt's configuration: one sentence" no_archive_in_configuration
+	tap_test "no network: a complete cache needs none" complete_cache_needs_no_network
+	tap_test "an archive without the right signature is refused" wrong_signature
+	tap_test "disk full: refused before anything is downloaded (small tmpfs)" disk_too_small
+	tap_test "disk full while indexes are fetched: one sentence" disk_full_at 60m "looking up the toolbox's packages"
+	tap_test "disk full while packages are downloaded: one sentence" disk_full_at 160m "downloading the toolbox's packages"
+	tap_test "disk full while the toolbox is made: one sentence" disk_full_at 230m "making the toolbox"
+	tap_test "disk full: with more room the same command continues" disk_has_room_again
+	tap_test "Ctrl-C at the package indexes leaves nothing" stopped INT "looking up the toolbox's packages"
+	tap_test "Ctrl-C at the download leaves nothing" stopped INT "downloading the toolbox's packages"
+	tap_test "Ctrl-C early in making the root leaves nothing" stopped INT "making the toolbox" exists "$SCRATCH/stop/toolbox/*.new/etc"
+	tap_test "Ctrl-C late in making the root leaves nothing" stopped INT "making the toolbox" exists "$SCRATCH/stop/toolbox/*.new/var/lib/dpkg/info/apt.list"
+	tap_test "SIGKILL while the root is made leaves no process" stopped KILL "making the toolbox" exists "$SCRATCH/stop/toolbox/*.new/usr/bin/dpkg"
+	tap_test "after Ctrl-C at several points the same command continues" continues_after_interruptions
+	tap_test "two runs at once in an empty cache: one makes it, the other waits" two_runs_at_once
+	tap_test "a package that an interrupted download left short is not trusted" short_package_is_not_trusted
+	tap_test "without root: one sentence" not_root
+	tap_test "a cache that cannot be written: one sentence" cache_not_writable
+	tap_test "an unknown command: one sentence" unknown_command
+	tap_test "the status of a command in the toolbox is that of the run" status_passes
+	tap_test "the toolbox is read-only for what runs in it" root_stays_as_it_was_made
+	tap_test "SIGINT to a run ends what it started inside" ends_with_its_run INT
+	tap_test "SIGTERM to a run ends what it started inside" ends_with_its_run TERM
+	tap_test "SIGKILL to a run ends what it started inside" ends_with_its_run KILL
+}
