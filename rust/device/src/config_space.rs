@@ -3,7 +3,7 @@
 //! The configuration space of one device, byte by byte as Jailhouse presents it.
 //!
 //! Owns the bytes and decides what a write changes. Which writes Jailhouse forbids (it stops the
-//! cell) is decided here too, in [`ConfigSpace::write`]. Called by [`Device`](crate::device::Device).
+//! cell) is decided here too, in [`ConfigSpace::write`]. Called by `Device`.
 
 use crate::spec::LinkSpec;
 use crate::spec::Shape;

@@ -3,7 +3,7 @@
 //! The interrupt lines from a device to its client: one signal per MSI-X vector, or the INTx line.
 //!
 //! Owns what the client has set up with SET_IRQS. Whether an interrupt may be sent at all is for
-//! [`Device`](crate::device::Device) to say; here it is sent. INTx is automasked: after each
+//! `Device` to say; here it is sent. INTx is automasked: after each
 //! interrupt the line stays masked until the client unmasks it, and what comes meanwhile becomes
 //! one further interrupt.
 
@@ -24,7 +24,7 @@ pub struct EventFd(pub File);
 impl Signal for EventFd {
     fn signal(&self) {
         // It fails if the counter is full, and then the client is awake anyway.
-        if let Err(error) = (&self.0).write(&1_u64.to_ne_bytes()) {
+        if let Err(error) = (&self.0).write_all(&1_u64.to_ne_bytes()) {
             tracing::debug!(%error, "eventfd not written");
         }
     }

@@ -2,7 +2,7 @@
 
 //! A link: all its devices, its memory, and what goes between them.
 //!
-//! Pure but for the memory: no sockets, no threads. The transport ([`backend`](crate::backend)) and
+//! Pure but for the memory: no sockets, no threads. The transport (`backend`) and
 //! soft inmates ([`inmate`](crate::inmate)) call it, each access of a guest being one call. There is
 //! one lock for the whole link, around this struct ([`SharedLink`]); it is held for the time of one
 //! access and nothing is waited for meanwhile. What a guest does never makes a call fail.

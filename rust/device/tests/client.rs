@@ -25,6 +25,7 @@ use std::os::unix::fs::FileExt;
 use std::os::unix::net::UnixListener;
 use std::os::unix::net::UnixStream;
 use std::path::Path;
+use std::thread;
 use support::bench::*;
 use support::wait_for;
 use support::Setup;
@@ -113,8 +114,8 @@ impl Guest {
     /// How many interrupts have arrived since this was last asked.
     fn arrived(&mut self, vector: u16) -> u64 {
         let mut count = [0; 8];
-        match (&self.lines[usize::from(vector)]).read(&mut count) {
-            Ok(_) => u64::from_ne_bytes(count),
+        match (&self.lines[usize::from(vector)]).read_exact(&mut count) {
+            Ok(()) => u64::from_ne_bytes(count),
             Err(_) => 0,
         }
     }
@@ -227,6 +228,37 @@ fn a_doorbell_reaches_the_eventfd_of_its_vector_at_once() {
     }
     let sent = setup.peer(0).doorbells.sent;
     assert_eq!((sent, setup.peer(1).interrupts.delivered), (8, 4));
+}
+
+#[test]
+fn no_doorbell_is_lost_or_made_up_when_all_ring_at_once() {
+    const ROUNDS: u32 = 5_000;
+    const PEERS: u16 = 4;
+    let setup = Setup::new(options(|o| o.max_peers = PEERS));
+    let mut guests: Vec<_> = (0..PEERS).map(|n| Guest::new(&setup, n)).collect();
+    thread::scope(|scope| {
+        for (id, guest) in (0..).zip(&mut guests) {
+            scope.spawn(move || {
+                for round in 0..ROUNDS {
+                    guest.ring((id + 1) % PEERS, (round % 4) as u16);
+                    guest.set(STATE, round + 1);
+                }
+            });
+        }
+    });
+    let states = u64::from(ROUNDS) * u64::from(PEERS - 1);
+    for (id, guest) in (0..).zip(&mut guests) {
+        let arrived: Vec<_> = (0..4).map(|vector| guest.arrived(vector)).collect();
+        let rung = u64::from(ROUNDS / 4);
+        assert_eq!(arrived, [rung + states, rung, rung, rung], "peer {id}");
+        assert_eq!(word(guest.memory(BAR_4), 4 * id), ROUNDS);
+    }
+    let statistics = setup.statistics();
+    assert_eq!(statistics.fatal_accesses, 0);
+    for peer in &statistics.peers {
+        assert_eq!(peer.doorbells.sent, u64::from(ROUNDS));
+        assert_eq!(peer.interrupts.dropped.total(), 0);
+    }
 }
 
 #[test]

@@ -448,7 +448,7 @@ fn intx_is_a_level_until_the_guest_touches_a_bar_and_merges_meanwhile() {
         vectors: 0,
         ..LinkOptions::default()
     });
-    assert_eq!(pair.qemu.config_read(function(1), 0x3c) >> 8 & 0xff, 1);
+    assert_eq!((pair.qemu.config_read(function(1), 0x3c) >> 8) & 0xff, 1);
     assert_eq!(pair.qemu.config_read(function(1), 0x40), 0x0020_0009);
     pair.qemu.route_intx_to_irq_10();
     pair.set(1, INT_CTRL, 1);
