@@ -73,11 +73,11 @@ test-setup: ## tests of scripts/toolbox and scripts/kernel with bad input
 test-host: ## unit and property tests, formatting, lints, header, licences
 	@scripts/test host
 
-test-device: ## tests of the device model
-	@scripts/test device
+test-device: ## tests of the device model and the inmate
+	@scripts/test build device inmate
 
 test-guest: ## tests in guests: module, library, demo
-	@scripts/test guest
+	@scripts/test build guest
 
 # --- cleaning -------------------------------------------------------------------------------------------------------
 

@@ -92,8 +92,8 @@ tap_test "the workspace is free of clippy's warnings" cargo clippy --locked --wo
 tap_test "the workspace's documentation is free of warnings" env RUSTDOCFLAGS="-D warnings -A rustdoc::private_intra_doc_links" cargo doc --locked --workspace --no-deps --document-private-items
 tap_cargo "cargo test of the inmate" inmate_cargo test --locked --no-fail-fast --lib -- --test-threads=2
 tap_test "the inmate is formatted (rustfmt)" inmate_cargo fmt --check
-tap_test "the inmate is free of clippy's warnings" inmate_cargo clippy --locked -- -D warnings
-tap_test "the inmate's tests are free of clippy's warnings" inmate_cargo clippy --locked --lib --tests -- -D warnings
+# Its program has no test harness, so --all-targets would not do.
+tap_test "the inmate is free of clippy's warnings" inmate_cargo clippy --locked --lib --bins --tests -- -D warnings
 tap_test "the module is formatted (the kernel's rustfmt)" module_is_formatted
 tap_test "the module is free of warnings with CLIPPY=1" module_is_clean
 tap_test "the module has no unsafe and no bindings outside rust/module/abi" no_unsafe_in_module

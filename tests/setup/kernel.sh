@@ -26,13 +26,13 @@ in_kernel_cache() { IVSHMEM_CACHE=$SCRATCH/kernel "$@"; }
 # --- what the archive has --------------------------------------------------------------------------------------------
 
 kernel_archive_unreachable() {
-	run kdown in_kernel_cache env IVSHMEM_MIRROR=$NOWHERE scripts/kernel build amd64
+	run kdown in_kernel_cache env IVSHMEM_MIRROR="$NOWHERE" scripts/kernel build amd64
 	failed && last_said kdown "archive cannot be reached .*127\.0\.0\.1:9.*run the same command again" || return
 	expect "no tree" absent "$SCRATCH/kernel/kernel/*/kernel.env"
 }
 
 kernel_needs_no_network_twice() {
-	run koffline env IVSHMEM_MIRROR=$NOWHERE scripts/kernel env amd64
+	run koffline env IVSHMEM_MIRROR="$NOWHERE" scripts/kernel env amd64
 	succeeded && expect "the kernel" grep -qx "KERNEL_RELEASE=$RELEASE" "$SCRATCH/koffline.out"
 }
 

@@ -4,7 +4,7 @@
 # scripts/toolbox with bad input, with the small recipe (recipe.sh). Sourced by run.
 
 unreachable_archive() {
-	run down small down env IVSHMEM_MIRROR=$NOWHERE scripts/toolbox
+	run down small down env IVSHMEM_MIRROR="$NOWHERE" scripts/toolbox
 	failed && last_said down "archive cannot be reached .*127\.0\.0\.1:9.*run the same command again" || return
 	expect "no toolbox" absent "$SCRATCH/down/toolbox/*" || return
 	run up small down scripts/toolbox run busybox echo works
@@ -22,7 +22,7 @@ no_archive_in_configuration() {
 }
 
 complete_cache_needs_no_network() {
-	run offline small down env IVSHMEM_MIRROR=$NOWHERE scripts/toolbox run busybox echo works
+	run offline small down env IVSHMEM_MIRROR="$NOWHERE" scripts/toolbox run busybox echo works
 	succeeded && expect "a toolbox that works" grep -qx works "$SCRATCH/offline.out"
 }
 
