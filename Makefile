@@ -59,7 +59,7 @@ inmate: ## build the bare-metal inmate
 
 .PHONY: demo
 demo: modules user inmate ## "Hi!" between two cells in QEMU (GREETING=)
-	@scripts/with-kernels amd64 $(BIN)/ivshmem-harness demo $(if $(GREETING),--greeting '$(subst ','\'',$(GREETING))')
+	@scripts/with-kernels amd64 $(BIN)/ivshmem-harness demo $(if $(value GREETING),--greeting '$(subst ','\'',$(value GREETING))')
 
 # --- testing --------------------------------------------------------------------------------------------------------
 
