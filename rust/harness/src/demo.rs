@@ -73,7 +73,11 @@ fn greeting(text: &str) -> Result<String, String> {
 pub(crate) fn run(settings: &Settings, conversation: &Conversation) -> Result<bool> {
     let kernel = settings.kernel()?;
     println!("kernel: Debian's {}, unmodified", kernel.release);
-    println!("image:  {}, sha256 {}", kernel.image.display(), kernel.image_checksum()?);
+    println!(
+        "image:  {}, sha256 {}",
+        kernel.image.display(),
+        kernel.image_checksum()?
+    );
     println!("module: {}", settings.module(&kernel).display());
     let outcome = talk(settings, "demo", conversation, None, true)?;
     for reason in &outcome.reasons {
@@ -145,7 +149,11 @@ pub(crate) fn talk(
         Some(Victim::DeviceModel) => drop(links),
         _ => reasons.extend(links.finish()?),
     }
-    step.end(if reasons.is_empty() { "well" } else { "ended early" });
+    step.end(if reasons.is_empty() {
+        "well"
+    } else {
+        "ended early"
+    });
     Ok(Outcome {
         root_succeeded: root_end.report.contains("\nok 1 - "),
         inmate_status: inmate_end.status.code(),
@@ -190,16 +198,14 @@ pub(crate) fn count_messages(root: &[String], conversation: &Conversation) -> us
 }
 
 /// What was not as it should be.
-fn verdict(
-    conversation: &Conversation,
-    root_end: &GuestEnd,
-    inmate_end: &GuestEnd,
-) -> Vec<String> {
+fn verdict(conversation: &Conversation, root_end: &GuestEnd, inmate_end: &GuestEnd) -> Vec<String> {
     let mut reasons = Vec::new();
     let count = count_messages(&root_end.console, conversation);
     if count != conversation.rounds as usize {
         let wanted = conversation.rounds;
-        reasons.push(format!("the root cell got {count} messages instead of {wanted}"));
+        reasons.push(format!(
+            "the root cell got {count} messages instead of {wanted}"
+        ));
     }
     // Words to the user, from the program itself.
     let complaint = root_end
@@ -217,7 +223,9 @@ fn verdict(
     if inmate_end.status.code() != Some(INMATE_SUCCESS) {
         let last = inmate_end.console.last().map_or("", String::as_str);
         let status = inmate_end.status;
-        reasons.push(format!("the inmate's QEMU ended with {status}; its last words: {last}"));
+        reasons.push(format!(
+            "the inmate's QEMU ended with {status}; its last words: {last}"
+        ));
     }
     reasons
 }

@@ -4,7 +4,7 @@
 use crate::console::Console;
 use crate::process::{wait_for, Process};
 use crate::settings::Settings;
-use anyhow::{Context, Result};
+use anyhow::{bail, Context, Result};
 use rustix::process::Signal;
 use serde_json::json;
 use std::os::unix::net::UnixListener;
@@ -18,6 +18,9 @@ const DEVICE_TIMEOUT: u32 = 600_000;
 /// Words of every Linux guest's command line.
 const COMMAND_LINE: &str = "console=ttyS0 panic=-1 loglevel=5 mitigations=off nokaslr \
                             tsc=reliable no_timer_check";
+
+/// Longest command line that a kernel takes; it dies early and silently of a longer one.
+const COMMAND_LINE_MAX: usize = 2047;
 
 /// What a guest consists of.
 #[derive(Debug, Default)]
@@ -167,10 +170,17 @@ pub(crate) fn base_command(settings: &Settings, spec: &GuestSpec) -> Command {
 /// Adds what a Linux guest has: initramfs, command line, and a socket to report through.
 fn add_linux(command: &mut Command, spec: &GuestSpec) -> Result<(UnixListener, tempfile::TempDir)> {
     let initramfs = spec.initramfs.as_deref().context("no initramfs")?;
+    let line = linux_command_line(&spec.words);
+    if line.len() > COMMAND_LINE_MAX {
+        bail!(
+            "the kernel takes command lines of {COMMAND_LINE_MAX} bytes, not of {}",
+            line.len()
+        );
+    }
     command
         .arg("-initrd")
         .arg(initramfs)
-        .args(["-append", &linux_command_line(&spec.words)]);
+        .args(["-smp", "2", "-append", &line]);
     let folder = tempfile::Builder::new().prefix("ivshmem-").tempdir()?;
     let listener = UnixListener::bind(folder.path().join("report"))?;
     listener.set_nonblocking(true)?;

@@ -10,8 +10,34 @@ use anyhow::Result;
 use ivshmem_guest::plan::{DevicePlan, Plan, Protection, Shape};
 use std::path::Path;
 
-/// All suites that one guest with good devices runs.
-const COMMON: &[&str] = &["info", "module"];
+/// All suites that a guest with good devices runs.
+const COMMON: &[&str] = &[
+    "info", "region", "mapping", "ioctl", "state", "events", "poll", "node", "module", "removal",
+];
+
+/// What is malformed, by the device model's names. `capability-loop` is missing: stock QEMU follows
+/// such a loop for ever itself.
+const FAULTS: &[&str] = &[
+    "no-capability",
+    "short-capability",
+    "zero-state-table",
+    "misaligned-state-table",
+    "misaligned-rw",
+    "misaligned-output",
+    "overflowing-rw",
+    "overflowing-output",
+    "no-address",
+    "misaligned-address",
+    "overflowing-address",
+    "id-out-of-range",
+    "no-peers",
+    "one-peer",
+    "many-peers",
+    "dead-registers",
+];
+
+/// As [`FAULTS`], for the shape with BAR 2.
+const BAR2_FAULTS: &[&str] = &["beyond-bar"];
 
 /// A guest to boot.
 #[derive(Debug)]
@@ -31,6 +57,23 @@ fn two_peers_and_inmate(common: &DevicePlan) -> Vec<DevicePlan> {
         ..common.clone()
     };
     vec![device(0), device(1)]
+}
+
+/// A link with one good device and one for each fault, in slots from `slot` on.
+fn malformed(common: &DevicePlan, faults: &[&str], slot: u8) -> Vec<DevicePlan> {
+    let faults = faults.iter().map(|fault| Some((*fault).to_string()));
+    let peers = faults.len() as u32 + 1;
+    let device = |(index, fault): (u32, Option<String>)| DevicePlan {
+        slot: slot + index as u8,
+        peer: index,
+        peers: peers.max(2),
+        fault,
+        ..common.clone()
+    };
+    (0..)
+        .zip(std::iter::once(None).chain(faults))
+        .map(device)
+        .collect()
 }
 
 /// What is booted.
@@ -54,6 +97,23 @@ fn boots() -> Vec<Boot> {
                 output_size: 0x1000,
                 ..DevicePlan::default()
             }),
+        },
+        Boot {
+            name: "malformed devices",
+            suites: &["malformed"],
+            devices: [
+                malformed(&DevicePlan::default(), FAULTS, 4),
+                malformed(
+                    &DevicePlan {
+                        link: 1,
+                        shape: Shape::Bar2,
+                        ..DevicePlan::default()
+                    },
+                    BAR2_FAULTS,
+                    24,
+                ),
+            ]
+            .concat(),
         },
     ]
 }

@@ -173,23 +173,32 @@ impl Plan {
     }
 }
 
+/// Only what differs from the default, as a command line is short.
 impl fmt::Display for DevicePlan {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(
-            f,
-            "slot={},link={},peer={},peers={},vectors={},state={:#x},rw={:#x},output={:#x},protocol={:#x},shape={},protection={}",
-            self.slot,
-            self.link,
-            self.peer,
-            self.peers,
-            self.vectors,
-            self.state_size,
-            self.rw_size,
-            self.output_size,
-            self.protocol,
-            self.shape,
-            self.protection,
-        )?;
+        let usual = Self::default();
+        write!(f, "slot={},peer={}", self.slot, self.peer)?;
+        let hexadecimal = [
+            ("link", self.link.into(), usual.link.into()),
+            ("peers", self.peers.into(), usual.peers.into()),
+            ("vectors", self.vectors.into(), usual.vectors.into()),
+            ("state", self.state_size, usual.state_size),
+            ("rw", self.rw_size, usual.rw_size),
+            ("output", self.output_size, usual.output_size),
+            ("protocol", self.protocol.into(), usual.protocol.into()),
+        ];
+        for (key, value, _) in hexadecimal
+            .iter()
+            .filter(|(_, value, usual)| value != usual)
+        {
+            write!(f, ",{key}={value:#x}")?;
+        }
+        if self.shape != usual.shape {
+            write!(f, ",shape={}", self.shape)?;
+        }
+        if self.protection != usual.protection {
+            write!(f, ",protection={}", self.protection)?;
+        }
         if let Some(inmate) = self.inmate {
             write!(f, ",inmate={inmate}")?;
         }

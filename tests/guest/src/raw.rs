@@ -270,7 +270,41 @@ pub(crate) fn alarm_every(milliseconds: i64, restart: bool) {
     }
 }
 
-/// Whether the kernel runs 4-byte and 8-byte words of `bytes` as they stand here.
+/// Runs `work` in a forked child and waits for it; panics unless it ends well.
+///
+/// For programs of one thread only: in a child of several, locks may be held for ever.
+pub(crate) fn in_child(work: impl FnOnce()) {
+    assert_eq!(status_of_child(work), 0, "the child failed");
+}
+
+/// As [`in_child`], for work that is expected to die: the signal that it died of.
+pub(crate) fn signal_in_child(work: impl FnOnce()) -> Option<i32> {
+    let status = status_of_child(work);
+    libc::WIFSIGNALED(status).then(|| libc::WTERMSIG(status))
+}
+
+fn status_of_child(work: impl FnOnce()) -> i32 {
+    let threads = std::fs::read_dir("/proc/self/task").map_or(0, Iterator::count);
+    assert_eq!(threads, 1, "fork with several threads");
+    // SAFETY: there is only this thread, so the child is a whole copy of the program.
+    match unsafe { libc::fork() } {
+        -1 => panic!("fork: {}", std::io::Error::last_os_error()),
+        0 => {
+            let done = std::panic::catch_unwind(std::panic::AssertUnwindSafe(work));
+            // SAFETY: ends the child without running what belongs to the parent.
+            unsafe { libc::_exit(i32::from(done.is_err())) }
+        }
+        child => {
+            let mut status = 0;
+            // SAFETY: waits for our own child, stores one integer.
+            let waited = unsafe { libc::waitpid(child, &mut status, 0) };
+            assert_eq!(waited, child, "waitpid");
+            status
+        }
+    }
+}
+
+/// The bytes of a structure.
 pub(crate) fn bytes_of<T: Plain>(value: &T) -> &[u8] {
     // SAFETY: `Plain` types have no padding, so all their bytes are initialised.
     unsafe { std::slice::from_raw_parts((value as *const T).cast(), size_of::<T>()) }

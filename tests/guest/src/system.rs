@@ -81,6 +81,27 @@ pub(crate) fn wait_until(limit: Duration, mut condition: impl FnMut() -> bool) -
     }
 }
 
+/// How many threads of this process sleep in one of the system calls `calls`.
+pub(crate) fn threads_in(calls: &[i64]) -> usize {
+    threads_of("self", calls)
+}
+
+/// How many threads of the process `id` sleep in one of the system calls `calls`.
+pub(crate) fn threads_of(id: &str, calls: &[i64]) -> usize {
+    let Ok(tasks) = fs::read_dir(format!("/proc/{id}/task")) else {
+        return 0;
+    };
+    let sleeps = |path: PathBuf| {
+        let call = fs::read_to_string(path.join("syscall")).unwrap_or_default();
+        let number = call
+            .split(' ')
+            .next()
+            .and_then(|number| number.parse().ok());
+        number.is_some_and(|number| calls.contains(&number))
+    };
+    tasks.flatten().filter(|task| sleeps(task.path())).count()
+}
+
 /// Loads the module and binds each device of the plan that should be bound, whatever a test has
 /// left behind.
 pub(crate) fn ensure_ready(plan: &Plan) -> io::Result<()> {

@@ -5,13 +5,25 @@
 //! in a process of its own, after all devices of the plan have been found bound. The first device
 //! of the plan is the one under test; the second, where there is one, another peer of its link.
 
+mod events;
 mod info;
+mod ioctl;
+mod malformed;
+mod mapping;
 mod module;
+mod node;
+mod poll;
+mod region;
+mod removal;
+mod state;
 
 use crate::system;
-use ivshmem::Device;
+use ivshmem::{Deadline, Device, Event, EventBuffer, EventKind, Section};
 use ivshmem_guest::plan::{DevicePlan, Plan};
-use std::path::PathBuf;
+use std::fs::File;
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 /// One test.
 pub(crate) struct Test {
@@ -33,6 +45,12 @@ impl Test {
         }
     }
 
+    /// A test that needs two peers of one link in the guest.
+    const fn two_peers(name: &'static str, run: fn(&Env)) -> Self {
+        Self::new(name, run)
+            .only_if(|plan| good_devices(plan) >= 2 && plan.devices[0].link == plan.devices[1].link)
+    }
+
     /// A test that needs something special.
     const fn only_if(mut self, fits: fn(&Plan) -> bool) -> Self {
         self.fits = fits;
@@ -41,7 +59,19 @@ impl Test {
 }
 
 /// All suites.
-pub(crate) const ALL: &[(&str, &[Test])] = &[("info", info::TESTS), ("module", module::TESTS)];
+pub(crate) const ALL: &[(&str, &[Test])] = &[
+    ("info", info::TESTS),
+    ("region", region::TESTS),
+    ("mapping", mapping::TESTS),
+    ("ioctl", ioctl::TESTS),
+    ("state", state::TESTS),
+    ("events", events::TESTS),
+    ("poll", poll::TESTS),
+    ("node", node::TESTS),
+    ("module", module::TESTS),
+    ("removal", removal::TESTS),
+    ("malformed", malformed::TESTS),
+];
 
 /// The tests of a suite.
 pub(crate) fn find(suite: &str) -> Option<&'static [Test]> {
@@ -101,5 +131,71 @@ impl Env {
     /// Opens the other peer.
     pub(crate) fn open_other(&self) -> Device {
         Device::open(&self.nodes[1].1).expect("open the other peer's device")
+    }
+}
+
+/// How long a wait for something that must happen may take: generous, as the machine may be busy.
+const SOON: Duration = Duration::from_secs(60);
+
+/// Opens a device file as a plain file, with the flags of open(2).
+fn open_file(node: &Path, read: bool, write: bool, flags: i32) -> File {
+    let file = File::options()
+        .read(read)
+        .write(write)
+        .custom_flags(flags)
+        .open(node);
+    file.expect("open the device")
+}
+
+/// All sections of a device with their names: state table, read/write section, each peer's output
+/// section.
+fn sections(device: &Device) -> Vec<(String, Section)> {
+    let info = device.info();
+    let mut sections = vec![
+        ("state table".to_string(), info.state_table),
+        ("read/write section".to_string(), info.rw),
+    ];
+    for peer in 0..info.max_peers {
+        let section = info.output_of(peer).expect("each peer has one");
+        sections.push((format!("output section of peer {peer}"), section));
+    }
+    sections.retain(|(_, section)| section.size > 0);
+    sections
+}
+
+/// Everything that `device` has not seen, without waiting.
+fn drain(device: &Device) -> Vec<Event> {
+    let mut buffer = EventBuffer::new(64);
+    let mut all = Vec::new();
+    while let Ok(events) = device.events(&mut buffer, Deadline::NOW) {
+        all.extend(events);
+    }
+    all
+}
+
+/// Waits for events and fetches them.
+fn wait(device: &Device) -> Vec<Event> {
+    let mut buffer = EventBuffer::new(64);
+    let events = device.events(&mut buffer, Deadline::after(SOON));
+    events.expect("an event").collect()
+}
+
+/// Fetches events until there were `wanted` doorbells on `vector`; how many there were.
+fn count_doorbells(device: &Device, vector: u32, wanted: u64) -> u64 {
+    let mut total = 0;
+    while total < wanted {
+        total += wait(device)
+            .iter()
+            .map(|event| doorbells(event, vector))
+            .sum::<u64>();
+    }
+    total
+}
+
+/// How many doorbells on `vector` an event tells of.
+fn doorbells(event: &Event, vector: u32) -> u64 {
+    match event.kind {
+        EventKind::Doorbell { vector: v, count } if v == vector => count,
+        _ => 0,
     }
 }

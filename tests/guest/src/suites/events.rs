@@ -1,0 +1,521 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! Doorbells, and events: counting, waiting, deadlines.
+
+use super::{count_doorbells, doorbells, drain, wait, Env, Test, SOON};
+use crate::raw::{self, bytes_of_mut};
+use crate::system;
+use ivshmem::uapi::{self, ivshmem_event, ivshmem_events};
+use ivshmem::{Deadline, Device, Error, EventBuffer, EventKind, StateFlags};
+use rustix::time::{clock_gettime, ClockId};
+use std::time::{Duration, Instant};
+
+pub(super) const TESTS: &[Test] = &[
+    Test::new(
+        "a doorbell to oneself arrives on each vector, once",
+        self_doorbell,
+    ),
+    Test::two_peers(
+        "a doorbell arrives at the other peer on each vector, once",
+        other_doorbell,
+    ),
+    Test::new("several openers each count each doorbell", several_openers),
+    Test::new(
+        "a file sees only what happened after it was opened",
+        from_open_on,
+    ),
+    Test::new(
+        "doorbells in a burst: at least one, never more than sent, and the last one wakes",
+        burst,
+    ),
+    Test::new("doorbells on several vectors are told apart", vectors_apart),
+    Test::new(
+        "what does not fit into the buffer stays for the next call",
+        small_buffer,
+    ),
+    Test::two_peers("state changes come first", states_first),
+    Test::two_peers(
+        "a peer that goes and comes back gives changes with old equal to new",
+        came_back,
+    ),
+    Test::two_peers(
+        "a state change counts as a doorbell on vector 0 too",
+        state_on_vector_0,
+    ),
+    Test::new(
+        "times are CLOCK_MONOTONIC, between ringing and fetching",
+        times,
+    ),
+    Test::new(
+        "records larger than known are filled with zeroes",
+        larger_records,
+    ),
+    Test::new("no event and no waiting is EAGAIN", again),
+    Test::new(
+        "no event on an O_NONBLOCK file is EAGAIN whatever the deadline",
+        nonblocking,
+    ),
+    Test::new(
+        "no event until the deadline is ETIMEDOUT, not before it",
+        timed_out,
+    ),
+    Test::new(
+        "a deadline in the past is ETIMEDOUT at once, with events it is none",
+        past_deadline,
+    ),
+    Test::new("a signal is EINTR", interrupted),
+    Test::new(
+        "a signal with SA_RESTART does not move the deadline",
+        restarted,
+    ),
+    Test::new("a wait without limit ends with a doorbell", woken),
+    Test::new(
+        "many waiting files are all woken by one doorbell",
+        all_woken,
+    ),
+    Test::new(
+        "two threads that share a file share its events",
+        shared_file,
+    ),
+    Test::new(
+        "the soft inmate answers on the vector it was rung on, with our bytes",
+        echo,
+    )
+    .only_if(|plan| {
+        plan.devices
+            .first()
+            .is_some_and(|device| device.inmate.is_some())
+    }),
+];
+
+fn own(env: &Env) -> u32 {
+    env.expected().peer
+}
+
+fn ring_self(env: &Env, device: &Device, vector: u32) {
+    device.ring(own(env), vector).expect("ring");
+}
+
+fn fetch_now(device: &Device) -> Result<(), Error> {
+    device
+        .events(&mut EventBuffer::new(8), Deadline::NOW)
+        .map(drop)
+}
+
+fn self_doorbell(env: &Env) {
+    let device = env.open();
+    for round in 0..3 {
+        for vector in 0..env.expected().vectors {
+            ring_self(env, &device, vector);
+            let events = wait(&device);
+            assert_eq!(
+                events.len(),
+                1,
+                "round {round}, vector {vector}: {events:?}"
+            );
+            assert_eq!(doorbells(&events[0], vector), 1, "{events:?}");
+            assert!(!events[0].may_have_lost);
+        }
+    }
+    assert_eq!(fetch_now(&device), Err(Error::WouldBlock));
+}
+
+fn other_doorbell(env: &Env) {
+    let (device, other) = (env.open(), env.open_other());
+    let peer = env.other_expected().peer;
+    for vector in 0..env.expected().vectors {
+        device.ring(peer, vector).expect("ring");
+        let events = wait(&other);
+        assert_eq!(events.len(), 1, "vector {vector}: {events:?}");
+        assert_eq!(doorbells(&events[0], vector), 1, "{events:?}");
+    }
+    assert_eq!(fetch_now(&device), Err(Error::WouldBlock), "nobody rang us");
+}
+
+fn several_openers(env: &Env) {
+    const ROUNDS: u64 = 50;
+    let files: Vec<_> = (0..20).map(|_| env.open()).collect();
+    let vector = env.expected().vectors - 1;
+    for _ in 0..ROUNDS {
+        ring_self(env, &files[0], vector);
+        // In lock-step with the first file; the others fetch whenever they like.
+        assert_eq!(count_doorbells(&files[0], vector, 1), 1);
+    }
+    for (index, file) in files.iter().enumerate().skip(1) {
+        assert_eq!(
+            count_doorbells(file, vector, ROUNDS),
+            ROUNDS,
+            "file {index}"
+        );
+        assert_eq!(fetch_now(file), Err(Error::WouldBlock), "file {index}");
+    }
+}
+
+fn from_open_on(env: &Env) {
+    let device = env.open();
+    ring_self(env, &device, 0);
+    assert_eq!(count_doorbells(&device, 0, 1), 1);
+    let late = env.open();
+    assert_eq!(fetch_now(&late), Err(Error::WouldBlock));
+    ring_self(env, &device, 0);
+    assert_eq!(count_doorbells(&late, 0, 1), 1);
+}
+
+fn burst(env: &Env) {
+    let (device, second) = (env.open(), env.open());
+    let vector = env.expected().vectors - 1;
+    for length in [2, 10, 100, 1000] {
+        for _ in 0..length {
+            ring_self(env, &device, vector);
+        }
+        // All were rung before the first fetch, so the last has raised its interrupt. Files must
+        // agree in the end; until then one may be ahead.
+        let (mut first, mut other) = (0, 0);
+        let agreed = system::wait_until(SOON, || {
+            first += drain(&device)
+                .iter()
+                .map(|event| doorbells(event, vector))
+                .sum::<u64>();
+            other += drain(&second)
+                .iter()
+                .map(|event| doorbells(event, vector))
+                .sum::<u64>();
+            first == other && first > 0
+        });
+        assert!(agreed, "{first} and {other}");
+        assert!((1..=length).contains(&first), "{first} of {length}");
+        settle(env, &device, &second);
+    }
+}
+
+/// Rings once more in quiet, so that stragglers of a burst are not taken for the next one's.
+fn settle(env: &Env, device: &Device, second: &Device) {
+    ring_self(env, device, 0);
+    while !wait(device).iter().any(|event| doorbells(event, 0) > 0) {}
+    while !wait(second).iter().any(|event| doorbells(event, 0) > 0) {}
+    drain(device);
+    drain(second);
+}
+
+fn vectors_apart(env: &Env) {
+    let device = env.open();
+    let vectors = env.expected().vectors;
+    for vector in 0..vectors {
+        ring_self(env, &device, vector);
+    }
+    let mut seen = vec![0; vectors as usize];
+    while seen.iter().any(|&count| count == 0) {
+        for event in wait(&device) {
+            for (vector, count) in (0..).zip(seen.iter_mut()) {
+                *count += doorbells(&event, vector);
+            }
+        }
+    }
+    assert!(seen.iter().all(|&count| count == 1), "{seen:?}");
+}
+
+fn small_buffer(env: &Env) {
+    let (device, second) = (env.open(), env.open());
+    let vectors = env.expected().vectors;
+    for vector in 0..vectors {
+        ring_self(env, &device, vector);
+        // Until the interrupt has been taken.
+        assert_eq!(count_doorbells(&second, vector, 1), 1);
+    }
+    let mut buffer = EventBuffer::new(1);
+    let mut seen = Vec::new();
+    while let Ok(events) = device.events(&mut buffer, Deadline::NOW) {
+        let events: Vec<_> = events.collect();
+        assert_eq!(events.len(), 1);
+        seen.extend(events);
+    }
+    let mut told: Vec<_> = seen
+        .iter()
+        .map(|event| match event.kind {
+            EventKind::Doorbell { vector, count } => (vector, count),
+            _ => panic!("{event:?}"),
+        })
+        .collect();
+    told.sort_unstable();
+    assert_eq!(
+        told,
+        (0..vectors).map(|vector| (vector, 1)).collect::<Vec<_>>()
+    );
+}
+
+/// Lets `value` be the other peer's state, and waits until `device` could be told of it.
+fn other_publishes(env: &Env, device: &Device, other: &Device, value: u32) {
+    let witness = Device::open(env.node()).expect("open");
+    other
+        .set_state(value, StateFlags::default())
+        .expect("publish");
+    while !wait(&witness)
+        .iter()
+        .any(|event| matches!(event.kind, EventKind::State { new, .. } if new == value))
+    {}
+    assert_eq!(device.state(env.other_expected().peer), Ok(value));
+}
+
+fn states_first(env: &Env) {
+    let (device, second, other) = (env.open(), env.open(), env.open_other());
+    let vector = env.expected().vectors - 1;
+    ring_self(env, &device, vector);
+    assert_eq!(count_doorbells(&second, vector, 1), 1);
+    other_publishes(env, &device, &other, 5);
+    let kinds: Vec<_> = drain(&device)
+        .iter()
+        .map(|event| matches!(event.kind, EventKind::State { .. }))
+        .collect();
+    assert!(kinds.len() >= 2, "{kinds:?}");
+    assert!(kinds.is_sorted_by(|a, b| a >= b), "{kinds:?}");
+    assert!(kinds[0]);
+}
+
+fn came_back(env: &Env) {
+    let (device, other) = (env.open(), env.open_other());
+    for value in [5, 0, 5] {
+        other_publishes(env, &device, &other, value);
+    }
+    drain(&device);
+    for value in [0, 5] {
+        other_publishes(env, &device, &other, value);
+    }
+    let states: Vec<_> = drain(&device)
+        .into_iter()
+        .filter(|event| matches!(event.kind, EventKind::State { .. }))
+        .collect();
+    let expected = EventKind::State {
+        peer: env.other_expected().peer,
+        old: 5,
+        new: 5,
+        changes: 2,
+    };
+    assert_eq!(states.len(), 1, "{states:?}");
+    assert_eq!(states[0].kind, expected);
+}
+
+fn state_on_vector_0(env: &Env) {
+    let (device, other) = (env.open(), env.open_other());
+    other_publishes(env, &device, &other, 6);
+    assert_eq!(count_doorbells(&device, 0, 1), 1);
+}
+
+fn monotonic() -> Duration {
+    let now = clock_gettime(ClockId::Monotonic);
+    Duration::new(now.tv_sec as u64, now.tv_nsec as u32)
+}
+
+fn times(env: &Env) {
+    let device = env.open();
+    for _ in 0..10 {
+        let before = monotonic();
+        ring_self(env, &device, 0);
+        let events = wait(&device);
+        let after = monotonic();
+        let time = events[0].time;
+        assert!(
+            before <= time && time <= after,
+            "{before:?} {time:?} {after:?}"
+        );
+    }
+}
+
+fn larger_records(env: &Env) {
+    const RECORD: usize = 64;
+    let device = env.open();
+    let vectors = env.expected().vectors.min(2) as usize;
+    let second = env.open();
+    for vector in 0..vectors as u32 {
+        ring_self(env, &device, vector);
+        assert_eq!(count_doorbells(&second, vector, 1), 1);
+    }
+    let rights = libc::PROT_READ | libc::PROT_WRITE;
+    let map = raw::mmap(None, 0, 4096, rights, libc::MAP_PRIVATE).expect("memory");
+    for offset in (0..4096).step_by(4) {
+        map.store(offset, 0xaaaa_aaaa);
+    }
+    let mut request = ivshmem_events {
+        records: map.address(),
+        capacity: 8,
+        record_size: RECORD as u32,
+        ..Default::default()
+    };
+    raw::ioctl(
+        &device,
+        uapi::IVSHMEM_IOC_EVENTS,
+        bytes_of_mut(&mut request),
+    )
+    .expect("fetch");
+    assert_eq!(request.count as usize, vectors);
+    for record in 0..vectors {
+        let begin = record * RECORD;
+        assert_eq!(map.load(begin), uapi::IVSHMEM_EVENT_DOORBELL);
+        assert_eq!(map.load(begin + 4), record as u32, "index");
+        for offset in (size_of::<ivshmem_event>()..RECORD).step_by(4) {
+            assert_eq!(map.load(begin + offset), 0, "tail");
+        }
+    }
+    assert_eq!(
+        map.load(vectors * RECORD),
+        0xaaaa_aaaa,
+        "behind the last record"
+    );
+}
+
+fn again(env: &Env) {
+    let device = env.open();
+    let begin = Instant::now();
+    for _ in 0..10 {
+        assert_eq!(fetch_now(&device), Err(Error::WouldBlock));
+    }
+    assert!(begin.elapsed() < SOON);
+}
+
+fn nonblocking(env: &Env) {
+    let device = Device::options()
+        .nonblocking(true)
+        .open(env.node())
+        .expect("open");
+    for deadline in [Deadline::NOW, Deadline::after(SOON), Deadline::NEVER] {
+        let got = device.events(&mut EventBuffer::new(8), deadline).map(drop);
+        assert_eq!(got, Err(Error::WouldBlock));
+    }
+    ring_self(env, &device, 0);
+    assert!(system::wait_until(SOON, || fetch_now(&device).is_ok()));
+}
+
+fn timed_out(env: &Env) {
+    let device = env.open();
+    for wait in [1, 20, 150] {
+        let wait = Duration::from_millis(wait);
+        let end = monotonic() + wait;
+        let got = device
+            .events(&mut EventBuffer::new(8), Deadline::at(end))
+            .map(drop);
+        assert_eq!(got, Err(Error::TimedOut));
+        assert!(monotonic() >= end, "too early");
+    }
+}
+
+fn past_deadline(env: &Env) {
+    let (device, second) = (env.open(), env.open());
+    let past = Deadline::at(Duration::from_nanos(1));
+    let fetch = || {
+        device
+            .events(&mut EventBuffer::new(8), past)
+            .map(|events| events.len())
+    };
+    assert_eq!(fetch(), Err(Error::TimedOut));
+    ring_self(env, &device, 0);
+    assert_eq!(count_doorbells(&second, 0, 1), 1);
+    assert_eq!(fetch(), Ok(1));
+}
+
+fn interrupted(env: &Env) {
+    let device = env.open();
+    raw::alarm_every(100, false);
+    for deadline in [Deadline::NEVER, Deadline::after(SOON)] {
+        let got = device.events(&mut EventBuffer::new(8), deadline).map(drop);
+        assert_eq!(got, Err(Error::Interrupted));
+    }
+}
+
+fn restarted(env: &Env) {
+    let device = env.open();
+    raw::alarm_every(20, true);
+    let end = monotonic() + Duration::from_millis(300);
+    let got = device
+        .events(&mut EventBuffer::new(8), Deadline::at(end))
+        .map(drop);
+    assert_eq!(got, Err(Error::TimedOut));
+    assert!(monotonic() >= end, "too early");
+}
+
+/// Runs `wait` in a thread for each file, rings when all of them sleep in the kernel, and expects
+/// all of them to end.
+fn woken_by_one(env: &Env, files: &[Device], wait: fn(&Device) -> u64) {
+    let ringer = env.open();
+    let total: u64 = std::thread::scope(|scope| {
+        let threads: Vec<_> = files
+            .iter()
+            .map(|file| scope.spawn(move || wait(file)))
+            .collect();
+        let asleep = || system::threads_in(&[libc::SYS_ioctl]) >= threads.len();
+        assert!(system::wait_until(SOON, asleep), "the waiters do not wait");
+        ringer.ring(own(env), 0).expect("ring");
+        threads
+            .into_iter()
+            .map(|thread| thread.join().expect("a waiter"))
+            .sum()
+    });
+    assert_eq!(total, files.len() as u64);
+}
+
+fn wait_for_ever(device: &Device) -> u64 {
+    let mut buffer = EventBuffer::new(8);
+    let events = device
+        .events(&mut buffer, Deadline::NEVER)
+        .expect("an event");
+    events.map(|event| doorbells(&event, 0)).sum()
+}
+
+fn woken(env: &Env) {
+    woken_by_one(env, &[env.open()], wait_for_ever);
+}
+
+fn all_woken(env: &Env) {
+    let files: Vec<_> = (0..30).map(|_| env.open()).collect();
+    woken_by_one(env, &files, wait_for_ever);
+}
+
+fn shared_file(env: &Env) {
+    const ROUNDS: u64 = 200;
+    let (device, ringer, witness) = (env.open(), env.open(), env.open());
+    let counted = std::sync::atomic::AtomicU64::new(0);
+    let order = std::sync::atomic::Ordering::SeqCst;
+    std::thread::scope(|scope| {
+        for _ in 0..2 {
+            scope.spawn(|| {
+                let mut buffer = EventBuffer::new(4);
+                while counted.load(order) < ROUNDS {
+                    let soon = Deadline::after(Duration::from_millis(50));
+                    match device.events(&mut buffer, soon) {
+                        Ok(events) => {
+                            let count: u64 = events.map(|event| doorbells(&event, 0)).sum();
+                            counted.fetch_add(count, order);
+                        }
+                        Err(Error::TimedOut) => {}
+                        Err(error) => panic!("{error}"),
+                    }
+                }
+            });
+        }
+        for _ in 0..ROUNDS {
+            ring_self(env, &ringer, 0);
+            assert_eq!(count_doorbells(&witness, 0, 1), 1);
+        }
+    });
+    assert_eq!(counted.load(order), ROUNDS);
+    assert_eq!(fetch_now(&device), Err(Error::WouldBlock));
+}
+
+fn echo(env: &Env) {
+    let device = env.open();
+    let info = *device.info();
+    let inmate = env.expected().inmate.expect("the plan has one");
+    let theirs = info.output_of(inmate).expect("exists").offset;
+    // It rings peers that are there.
+    device.set_state(1, StateFlags::default()).expect("publish");
+    drain(&device);
+    for (round, vector) in (0..20_u8).zip((0..info.vectors).cycle()) {
+        // It copies what peer 0 says.
+        let text = [round ^ 0x5a; 64];
+        device
+            .write_at(&text, info.output_of(0).expect("exists").offset)
+            .expect("write");
+        device.ring(inmate, vector).expect("ring");
+        assert_eq!(count_doorbells(&device, vector, 1), 1, "round {round}");
+        let mut answer = [0; 64];
+        device.read_at(&mut answer, theirs).expect("read");
+        assert_eq!(answer, text, "round {round}");
+    }
+}

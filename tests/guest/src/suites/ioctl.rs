@@ -1,0 +1,495 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! The rules of all ioctls: numbers, sizes, reserved fields, pointers, rights.
+
+use super::{drain, open_file, Env, Test};
+use crate::raw::{self, bytes_of, bytes_of_mut, BadPointer};
+use ivshmem::uapi::{self, ivshmem_doorbell, ivshmem_events, ivshmem_info, ivshmem_state};
+use rustix::io::Errno;
+use std::fs::File;
+
+pub(super) const TESTS: &[Test] = &[
+    Test::new("an unknown number is ENOTTY", unknown_numbers),
+    Test::new(
+        "a known number with another direction or magic is ENOTTY",
+        other_directions,
+    ),
+    Test::new(
+        "calls of later versions and of channels are ENOTTY",
+        later_calls,
+    ),
+    Test::new("a larger structure with a zero tail is accepted", zero_tail),
+    Test::new(
+        "a larger structure with a non-zero tail is E2BIG",
+        non_zero_tail,
+    ),
+    Test::new(
+        "a larger structure is filled with zeroes on the way out",
+        filled_up,
+    ),
+    Test::new(
+        "a structure smaller than its first version is EINVAL",
+        too_small,
+    ),
+    Test::new(
+        "a reserved field that is not zero is EINVAL",
+        reserved_fields,
+    ),
+    Test::new("every unknown flag is EINVAL", unknown_flags),
+    Test::new("a bad pointer is EFAULT", bad_pointers),
+    Test::new("peer or vector out of range is ENXIO", out_of_range),
+    Test::new(
+        "publishing the state of another peer is ENXIO",
+        foreign_state,
+    ),
+    Test::new(
+        "what changes something is EBADF on a file open for reading only",
+        read_only_file,
+    ),
+    Test::new(
+        "capacity 0 and record sizes that cannot be are EINVAL",
+        bad_event_requests,
+    ),
+    Test::new(
+        "a place for records that is no memory is EFAULT, and nothing is lost",
+        bad_records,
+    ),
+    Test::new(
+        "refused calls have changed nothing and rung nobody",
+        no_effect,
+    ),
+];
+
+/// The number of a call with another size of its structure.
+fn sized(call: u32, size: usize) -> u32 {
+    call & !(0x3fff << 16) | (size as u32) << 16
+}
+
+fn size_of_call(call: u32) -> usize {
+    (call >> 16 & 0x3fff) as usize
+}
+
+fn open(env: &Env) -> File {
+    open_file(env.node(), true, true, 0)
+}
+
+/// Calls that take a structure, with a request that would be carried out.
+fn good_requests(env: &Env) -> Vec<(u32, Vec<u8>)> {
+    let own = env.expected().peer;
+    let state = ivshmem_state {
+        peer: own,
+        ..Default::default()
+    };
+    let doorbell = ivshmem_doorbell {
+        peer: own,
+        ..Default::default()
+    };
+    vec![
+        (uapi::IVSHMEM_IOC_GET_STATE, bytes_of(&state).to_vec()),
+        (uapi::IVSHMEM_IOC_SET_STATE, bytes_of(&state).to_vec()),
+        (uapi::IVSHMEM_IOC_DOORBELL, bytes_of(&doorbell).to_vec()),
+        (
+            uapi::IVSHMEM_IOC_EVENTS,
+            bytes_of(&events_request()).to_vec(),
+        ),
+    ]
+}
+
+/// A request for events that stores nothing, as there are none.
+fn events_request() -> ivshmem_events {
+    ivshmem_events {
+        records: 0,
+        capacity: 1,
+        record_size: 48,
+        deadline: u64::from(uapi::IVSHMEM_DEADLINE_NOW),
+        ..Default::default()
+    }
+}
+
+/// What the kernel says to a good request: events there are none.
+fn good_answer(call: u32) -> raw::Outcome {
+    if call & 0xff == uapi::IVSHMEM_IOC_EVENTS & 0xff {
+        Err(Errno::AGAIN)
+    } else {
+        Ok(0)
+    }
+}
+
+fn unknown_numbers(env: &Env) {
+    let file = open(env);
+    let mut bytes = [0; 0x3fff];
+    let magic = uapi::IVSHMEM_IOC_MAGIC << 8;
+    for number in (0x08..0x40).chain(0x44..=0xff) {
+        for direction in 0..4 {
+            for size in [0, 16, 40] {
+                let call = direction << 30 | size << 16 | magic | number;
+                let got = raw::ioctl(&file, call, &mut bytes);
+                assert_eq!(got, Err(Errno::NOTTY), "number {call:#x}");
+            }
+        }
+    }
+    for call in [0, 0xff, u32::MAX, magic, 0x1234_5678] {
+        assert_eq!(
+            raw::ioctl(&file, call, &mut bytes),
+            Err(Errno::NOTTY),
+            "number {call:#x}"
+        );
+    }
+}
+
+fn other_directions(env: &Env) {
+    let file = open(env);
+    let mut bytes = [0; 256];
+    for (call, _) in good_requests(env) {
+        for direction in 0..4 {
+            let other = call & 0x3fff_ffff | direction << 30;
+            if other != call {
+                let got = raw::ioctl(&file, other, &mut bytes);
+                assert_eq!(got, Err(Errno::NOTTY), "number {other:#x}");
+            }
+        }
+        let other = call & !0xff00 | 0xea00;
+        assert_eq!(
+            raw::ioctl(&file, other, &mut bytes),
+            Err(Errno::NOTTY),
+            "magic"
+        );
+    }
+}
+
+fn later_calls(env: &Env) {
+    let file = open(env);
+    let mut bytes = [0; 256];
+    for call in [
+        uapi::IVSHMEM_IOC_SUBSCRIBE,
+        uapi::IVSHMEM_IOC_EVENTFD,
+        uapi::IVSHMEM_IOC_CONNECT,
+        uapi::IVSHMEM_CHANNEL_IOC_STATUS,
+        uapi::IVSHMEM_CHANNEL_IOC_ACK,
+        uapi::IVSHMEM_CHANNEL_IOC_WAIT,
+        uapi::IVSHMEM_CHANNEL_IOC_EVENTFD,
+    ] {
+        assert_eq!(
+            raw::ioctl(&file, call, &mut bytes),
+            Err(Errno::NOTTY),
+            "number {call:#x}"
+        );
+    }
+}
+
+fn zero_tail(env: &Env) {
+    for (call, request) in good_requests(env) {
+        for extra in [1, 4, 8, 100, 4096, 0x3fff - request.len()] {
+            // A fresh file each time: ringing oneself would make events.
+            let file = open(env);
+            let mut larger = request.clone();
+            larger.resize(request.len() + extra, 0);
+            let got = raw::ioctl(&file, sized(call, larger.len()), &mut larger);
+            let wanted = good_answer(call);
+            assert_eq!(got, wanted, "number {call:#x}, {extra} bytes more");
+        }
+    }
+}
+
+fn non_zero_tail(env: &Env) {
+    let file = open(env);
+    for (call, request) in good_requests(env) {
+        for (extra, at) in [(1, 0), (8, 0), (8, 7), (100, 50), (4096, 4095)] {
+            let mut larger = request.clone();
+            larger.resize(request.len() + extra, 0);
+            larger[request.len() + at] = 1;
+            let got = raw::ioctl(&file, sized(call, larger.len()), &mut larger);
+            assert_eq!(
+                got,
+                Err(Errno::TOOBIG),
+                "number {call:#x}, {extra} bytes more"
+            );
+        }
+    }
+}
+
+fn filled_up(env: &Env) {
+    let file = open(env);
+    let size = size_of::<ivshmem_info>();
+    let mut bytes = vec![0xaa; size + 64];
+    let call = sized(uapi::IVSHMEM_IOC_INFO, size + 40);
+    assert_eq!(raw::ioctl(&file, call, &mut bytes), Ok(0));
+    assert_eq!(bytes[size..size + 40], [0; 40], "the tail");
+    assert_eq!(bytes[size + 40..], [0xaa; 24], "behind the tail");
+    let mut info = ivshmem_info::default();
+    bytes_of_mut(&mut info).copy_from_slice(&bytes[..size]);
+    assert_eq!(info.max_peers, env.expected().peers);
+}
+
+fn too_small(env: &Env) {
+    let file = open(env);
+    let calls = good_requests(env).into_iter().map(|(call, _)| call);
+    for call in calls.chain([uapi::IVSHMEM_IOC_INFO]) {
+        let size = size_of_call(call);
+        for smaller in [0, 1, 4, size / 2, size - 4, size - 1] {
+            let mut bytes = vec![0; size];
+            let got = raw::ioctl(&file, sized(call, smaller), &mut bytes);
+            assert_eq!(
+                got,
+                Err(Errno::INVAL),
+                "number {call:#x} with {smaller} bytes"
+            );
+            assert_eq!(bytes, vec![0; size], "something was stored");
+        }
+    }
+}
+
+fn reserved_fields(env: &Env) {
+    let file = open(env);
+    let own = env.expected().peer;
+    for reserved in [1, 0x8000_0000, u32::MAX] {
+        let mut state = ivshmem_state {
+            peer: own,
+            reserved,
+            ..Default::default()
+        };
+        for call in [uapi::IVSHMEM_IOC_GET_STATE, uapi::IVSHMEM_IOC_SET_STATE] {
+            let got = raw::ioctl(&file, call, bytes_of_mut(&mut state));
+            assert_eq!(got, Err(Errno::INVAL), "number {call:#x}");
+        }
+        let mut doorbell = ivshmem_doorbell {
+            peer: own,
+            reserved,
+            ..Default::default()
+        };
+        let got = raw::ioctl(
+            &file,
+            uapi::IVSHMEM_IOC_DOORBELL,
+            bytes_of_mut(&mut doorbell),
+        );
+        assert_eq!(got, Err(Errno::INVAL));
+    }
+}
+
+fn unknown_flags(env: &Env) {
+    let file = open(env);
+    let own = env.expected().peer;
+    let known = uapi::IVSHMEM_STATE_TAKE_OVER | uapi::IVSHMEM_STATE_KEEP;
+    for flags in (0..32).map(|bit| 1 << bit) {
+        let mut state = ivshmem_state {
+            peer: own,
+            flags,
+            ..Default::default()
+        };
+        let got = raw::ioctl(&file, uapi::IVSHMEM_IOC_GET_STATE, bytes_of_mut(&mut state));
+        assert_eq!(got, Err(Errno::INVAL), "get state, flags {flags:#x}");
+        if flags & known == 0 {
+            let got = raw::ioctl(&file, uapi::IVSHMEM_IOC_SET_STATE, bytes_of_mut(&mut state));
+            assert_eq!(got, Err(Errno::INVAL), "set state, flags {flags:#x}");
+        }
+        let mut doorbell = ivshmem_doorbell {
+            peer: own,
+            flags,
+            ..Default::default()
+        };
+        let got = raw::ioctl(
+            &file,
+            uapi::IVSHMEM_IOC_DOORBELL,
+            bytes_of_mut(&mut doorbell),
+        );
+        assert_eq!(got, Err(Errno::INVAL), "doorbell, flags {flags:#x}");
+        let mut events = ivshmem_events {
+            flags,
+            ..events_request()
+        };
+        let got = raw::ioctl(&file, uapi::IVSHMEM_IOC_EVENTS, bytes_of_mut(&mut events));
+        assert_eq!(got, Err(Errno::INVAL), "events, flags {flags:#x}");
+    }
+}
+
+fn bad_pointers(env: &Env) {
+    let file = open(env);
+    let calls = good_requests(env).into_iter().map(|(call, _)| call);
+    for call in calls.chain([uapi::IVSHMEM_IOC_INFO]) {
+        for pointer in BadPointer::ALL {
+            let got = raw::ioctl_bad(&file, call, pointer);
+            assert_eq!(got, Err(Errno::FAULT), "number {call:#x}, {pointer:?}");
+        }
+        // Memory that can be read and not written: for calls that answer.
+        let page = rustix::param::page_size();
+        let answers = call >> 31 == 1;
+        if answers && call != uapi::IVSHMEM_IOC_EVENTS {
+            let rights = libc::PROT_READ;
+            let map = raw::mmap(None, 0, page, rights, libc::MAP_PRIVATE).expect("memory");
+            assert_eq!(
+                map.ioctl(&file, call),
+                Err(Errno::FAULT),
+                "number {call:#x}"
+            );
+        }
+    }
+}
+
+fn out_of_range(env: &Env) {
+    let file = open(env);
+    let expected = env.expected();
+    for peer in [
+        expected.peers,
+        expected.peers + 1,
+        0xffff,
+        0x1_0000,
+        u32::MAX,
+    ] {
+        let mut state = ivshmem_state {
+            peer,
+            ..Default::default()
+        };
+        for call in [uapi::IVSHMEM_IOC_GET_STATE, uapi::IVSHMEM_IOC_SET_STATE] {
+            let got = raw::ioctl(&file, call, bytes_of_mut(&mut state));
+            assert_eq!(got, Err(Errno::NXIO), "peer {peer}");
+        }
+        let mut doorbell = ivshmem_doorbell {
+            peer,
+            ..Default::default()
+        };
+        let got = raw::ioctl(
+            &file,
+            uapi::IVSHMEM_IOC_DOORBELL,
+            bytes_of_mut(&mut doorbell),
+        );
+        assert_eq!(got, Err(Errno::NXIO), "peer {peer}");
+    }
+    for vector in [
+        expected.vectors,
+        expected.vectors + 1,
+        0xffff,
+        0x1_0000,
+        u32::MAX,
+    ] {
+        let mut doorbell = ivshmem_doorbell {
+            peer: expected.peer,
+            vector,
+            ..Default::default()
+        };
+        let got = raw::ioctl(
+            &file,
+            uapi::IVSHMEM_IOC_DOORBELL,
+            bytes_of_mut(&mut doorbell),
+        );
+        assert_eq!(got, Err(Errno::NXIO), "vector {vector}");
+    }
+}
+
+fn foreign_state(env: &Env) {
+    let file = open(env);
+    let own = env.expected().peer;
+    for peer in (0..env.expected().peers).filter(|&peer| peer != own) {
+        let mut state = ivshmem_state {
+            peer,
+            value: 5,
+            ..Default::default()
+        };
+        let got = raw::ioctl(&file, uapi::IVSHMEM_IOC_SET_STATE, bytes_of_mut(&mut state));
+        assert_eq!(got, Err(Errno::NXIO), "peer {peer}");
+    }
+}
+
+fn read_only_file(env: &Env) {
+    let file = open_file(env.node(), true, false, 0);
+    for (call, mut request) in good_requests(env) {
+        let number = call & 0xff;
+        let changes = number == uapi::IVSHMEM_IOC_SET_STATE & 0xff
+            || number == uapi::IVSHMEM_IOC_DOORBELL & 0xff;
+        let wanted = if changes {
+            Err(Errno::BADF)
+        } else {
+            good_answer(call)
+        };
+        assert_eq!(
+            raw::ioctl(&file, call, &mut request),
+            wanted,
+            "number {call:#x}"
+        );
+    }
+    let mut info = ivshmem_info::default();
+    assert_eq!(
+        raw::ioctl(&file, uapi::IVSHMEM_IOC_INFO, bytes_of_mut(&mut info)),
+        Ok(0)
+    );
+}
+
+fn bad_event_requests(env: &Env) {
+    let file = open(env);
+    let ask = |request: ivshmem_events| {
+        let mut request = request;
+        raw::ioctl(&file, uapi::IVSHMEM_IOC_EVENTS, bytes_of_mut(&mut request))
+    };
+    let none = ivshmem_events {
+        capacity: 0,
+        ..events_request()
+    };
+    assert_eq!(ask(none), Err(Errno::INVAL), "capacity 0");
+    for record_size in [0, 8, 40, 47, 49, 52, 4097, 4104, 1 << 31, u32::MAX] {
+        let request = ivshmem_events {
+            record_size,
+            ..events_request()
+        };
+        assert_eq!(
+            ask(request),
+            Err(Errno::INVAL),
+            "records of {record_size} bytes"
+        );
+    }
+    for record_size in [48, 56, 4096] {
+        let request = ivshmem_events {
+            record_size,
+            capacity: u32::MAX,
+            ..events_request()
+        };
+        assert_eq!(
+            ask(request),
+            Err(Errno::AGAIN),
+            "records of {record_size} bytes"
+        );
+    }
+}
+
+fn bad_records(env: &Env) {
+    let device = env.open();
+    let own = env.expected().peer;
+    device.ring(own, 0).expect("ring");
+    for records in [0, 16, 0xffff_8880_0000_1000, u64::MAX - 47, u64::MAX] {
+        let mut request = ivshmem_events {
+            records,
+            capacity: 4,
+            deadline: ivshmem::Deadline::after(super::SOON).as_nanos(),
+            ..events_request()
+        };
+        let got = raw::ioctl(
+            &device,
+            uapi::IVSHMEM_IOC_EVENTS,
+            bytes_of_mut(&mut request),
+        );
+        assert_eq!(got, Err(Errno::FAULT), "records at {records:#x}");
+    }
+    assert_eq!(
+        super::count_doorbells(&device, 0, 1),
+        1,
+        "the event is still there"
+    );
+}
+
+fn no_effect(env: &Env) {
+    let watcher = env.open();
+    unknown_numbers(env);
+    non_zero_tail(env);
+    too_small(env);
+    reserved_fields(env);
+    unknown_flags(env);
+    bad_pointers(env);
+    out_of_range(env);
+    foreign_state(env);
+    for peer in 0..env.expected().peers {
+        let there = env.plan.devices[0].inmate == Some(peer);
+        assert_eq!(
+            watcher.state(peer).expect("state") != 0,
+            there,
+            "peer {peer}"
+        );
+    }
+    assert_eq!(drain(&watcher), [], "somebody was rung");
+}
