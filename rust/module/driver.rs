@@ -13,8 +13,14 @@ use crate::{
             Driver, //
         },
         chrdev::Number,
-        irq,
-        memory::SharedMemory,
+        irq::{
+            self,
+            Granted, //
+        },
+        memory::{
+            self,
+            SharedMemory, //
+        },
         pci::{
             device_id,
             memory_bar,
@@ -41,6 +47,7 @@ use crate::{
             Layout,
             Place, //
         },
+        registers,
     },
     registers::Registers, //
 };
@@ -89,7 +96,7 @@ device_table! {
 
 /// Says why a device cannot be used, in one line of the log.
 ///
-/// `ENODEV` is the one error of which the driver core makes no second line.
+/// `ENODEV` is an error of which the driver core makes no second line.
 fn refuse(device: &pci::Device, why: impl fmt::Display) -> Error {
     dev_err!(device, "device refused: {why}\n");
     ENODEV
@@ -106,6 +113,29 @@ struct Found {
     protocol: Protocol,
     layout: Layout,
     place: Place,
+    /// Offset of the privileged control byte in config space.
+    control: usize,
+}
+
+/// Largest BAR 0 that we map, in bytes. It has one page, of whatever size pages have.
+const BAR_REGISTERS_MAX: u64 = 1 << 20;
+
+/// Maps the registers, after a look at what they are in.
+fn map_registers(device: &pci::Device<Core<'_>>) -> Result<Registers> {
+    let Some(bar) = memory_bar(device, config::BAR_REGISTERS) else {
+        return Err(refuse(device, fmt!("BAR 0 is missing, or not memory")));
+    };
+    if !(registers::SIZE as u64..=BAR_REGISTERS_MAX).contains(&bar.size) {
+        return Err(refuse(
+            device,
+            fmt!(
+                "BAR 0 of size {:#x} is not in {:#x}..={BAR_REGISTERS_MAX:#x}",
+                bar.size,
+                registers::SIZE
+            ),
+        ));
+    }
+    Registers::map(device).map_err(|error| unavailable(device, "BAR 0", error))
 }
 
 /// Reads and checks all numbers of the device.
@@ -114,14 +144,6 @@ fn identify(device: &pci::Device<Core<'_>>, registers: &Registers) -> Result<Fou
     // The class code is the upper 24 bits of the dword at 8.
     let protocol = Protocol::from_class_code(config.read(0x08) >> 8).unwrap_or_default();
     let capability = VendorCapability::read(&config).map_err(|why| refuse(device, why))?;
-
-    // A program that had the device before may have left it in one-shot mode.
-    let control = usize::from(capability.offset + PRIVILEGED_CONTROL);
-    device
-        .config_space()
-        .try_write8(0, control)
-        .map_err(|error| unavailable(device, "privileged control", error))?;
-
     let (id, max_peers) = registers.identity()?;
     let layout = Layout::new(&Geometry::new(id, max_peers, &capability))
         .map_err(|why| refuse(device, why))?;
@@ -132,7 +154,18 @@ fn identify(device: &pci::Device<Core<'_>>, registers: &Registers) -> Result<Fou
         protocol,
         layout,
         place,
+        control: usize::from(capability.offset + PRIVILEGED_CONTROL),
     })
+}
+
+/// Undoes what a previous owner of the device may have set: silent, absent, no one-shot mode.
+fn reset(device: &pci::Device<Core<'_>>, registers: &Registers, found: &Found) -> Result {
+    registers.set_interrupts(false)?;
+    registers.set_state(0)?;
+    device
+        .config_space()
+        .try_write8(0, found.control)
+        .map_err(|error| unavailable(device, "privileged control", error))
 }
 
 /// Maps the shared memory where `found` says that it is.
@@ -153,18 +186,29 @@ fn map(
         }
     };
     let size = found.layout.region_size();
-    let memory = SharedMemory::map(address, size).map_err(|error| {
-        if error == EBUSY {
-            refuse(
-                device,
-                fmt!("region {address:#x} of size {size:#x} overlaps this kernel's RAM"),
-            )
-        } else {
-            unavailable(device, "shared memory", error)
-        }
-    })?;
-    dev_dbg!(device, "region {address:#x} of size {size:#x}\n");
-    Ok(memory)
+    let last = memory::last_address();
+    if size > memory::SIZE_MAX {
+        return Err(refuse(
+            device,
+            fmt!("region size {size:#x} is more than {:#x}", memory::SIZE_MAX),
+        ));
+    }
+    if address > last || size - 1 > last - address {
+        return Err(refuse(
+            device,
+            fmt!(
+                "region {address:#x} of size {size:#x} reaches beyond {last:#x}, the last address \
+                 of this machine"
+            ),
+        ));
+    }
+    SharedMemory::map(address, size).map_err(|error| match error {
+        EBUSY => refuse(
+            device,
+            fmt!("region {address:#x} of size {size:#x} overlaps this kernel's RAM"),
+        ),
+        error => unavailable(device, "mapping the region", error),
+    })
 }
 
 impl Driver for IvshmemDriver {
@@ -177,45 +221,45 @@ impl Driver for IvshmemDriver {
         device: &'bound pci::Device<Core<'_>>,
         binding: &mut Binding<'bound, Self>,
     ) -> Result {
+        let id = Config(device).read(0);
+        if id != (u32::from(config::DEVICE_ID) << 16) | u32::from(config::VENDOR_ID) {
+            // `driver_override` takes anything.
+            let (vendor, id) = (id & 0xffff, id >> 16);
+            return Err(refuse(
+                device,
+                fmt!("{vendor:04x}:{id:04x} is not 110a:4106"),
+            ));
+        }
         binding
             .enable(device)
             .map_err(|error| unavailable(device, "enabling", error))?;
-        if memory_bar(device, config::BAR_REGISTERS).is_none() {
-            return Err(refuse(device, fmt!("BAR 0 is missing, or not memory")));
-        }
-        let registers =
-            Registers::map(device).map_err(|error| unavailable(device, "BAR 0", error))?;
+        let registers = map_registers(device)?;
         let found = identify(device, &registers)?;
         let memory = map(device, binding, &found)?;
+        reset(device, &registers, &found)?;
+        // Message-signalled interrupts are writes of the device.
+        device.set_master();
 
-        // Silent and absent until everything is in place.
-        registers.set_interrupts(false)?;
-        registers.set_state(0)?;
-
-        let offered = irq::offered(device);
-        let vectors = binding
-            .take_vectors(offered)
-            .map_err(|error| unavailable(device, "neither MSI-X nor INTx", error))?;
         let number = Number::take().map_err(|error| unavailable(device, "device number", error))?;
+        let offered = irq::offered(device);
         let identity = Identity {
             number: number.get(),
             layout: found.layout,
             protocol: found.protocol,
-            mode: vectors.mode(),
             vectors: offered.max(1),
-            vectors_enabled: vectors.count(),
         };
-        let link = Arc::pin_init(Link::new(identity, registers, memory), GFP_KERNEL)?;
-        binding
-            .handle(vectors, &number, &link)
-            .map_err(|error| unavailable(device, "interrupts", error))?;
-        link.start()?;
+        let wanted = offered.min(identity.vectors_wanted());
+        let link = Arc::pin_init(Link::new(device, identity, registers, memory), GFP_KERNEL)?;
+        binding.share(&link);
+        let granted = binding
+            .request_interrupts(wanted, &number, &link)
+            .map_err(|error| unavailable(device, "neither MSI-X nor INTx", error))?;
+        link.start(granted)?;
         // Last: programs may open it at once.
-        binding.publish(number, link.clone()).map_err(|error| {
-            link.quiesce();
-            unavailable(device, "device node", error)
-        })?;
-        announce(device, &link.identity);
+        binding
+            .publish(number, link.clone())
+            .map_err(|error| unavailable(device, "device node", error))?;
+        announce(device, &link.identity, granted);
         Ok(())
     }
 
@@ -230,7 +274,7 @@ impl Driver for IvshmemDriver {
 }
 
 /// Says what was found, in one line of the log.
-fn announce(device: &pci::Device, identity: &Identity) {
+fn announce(device: &pci::Device, identity: &Identity, granted: Granted) {
     let layout = &identity.layout;
     dev_info!(
         device,
@@ -239,9 +283,9 @@ fn announce(device: &pci::Device, identity: &Identity) {
         layout.id(),
         layout.max_peers(),
         identity.protocol,
-        identity.vectors_enabled,
+        granted.vectors,
         identity.vectors,
-        match identity.mode {
+        match granted.mode {
             irq::Mode::MsiX => "MSI-X",
             irq::Mode::Intx => "INTx",
         },

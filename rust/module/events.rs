@@ -191,6 +191,7 @@ impl Events {
             fetches: 0,
             next_vector: 0,
             next_peer: 0,
+            doorbells_first: false,
         };
         seen.catch_up(&self.table.lock());
         Ok(pin_init!(Cursor {
@@ -198,6 +199,9 @@ impl Events {
         }))
     }
 }
+
+/// Takes an event; says whether it wants more.
+type Tell<'a> = &'a mut dyn FnMut(ivshmem_event) -> bool;
 
 /// What a file has been told of a peer.
 #[derive(Clone, Copy)]
@@ -218,6 +222,8 @@ struct Seen {
     next_vector: usize,
     /// Likewise for peers.
     next_peer: usize,
+    /// State changes go first, but not again after they have left no room for anything else.
+    doorbells_first: bool,
 }
 
 impl Seen {
@@ -234,22 +240,39 @@ impl Seen {
         self.generation = table.generation;
     }
 
-    /// Calls `tell` for everything not yet told, state changes first, until it returns false.
-    fn untold(&self, table: &Table, mut tell: impl FnMut(ivshmem_event) -> bool) {
+    /// Calls `tell` for changes of state not yet told. Whether it wants more.
+    fn states(&self, table: &Table, tell: Tell<'_>) -> bool {
+        for index in rotated(table.peers.len(), self.next_peer) {
+            if let (Some(peer), Some(seen)) = (table.peers.get(index), self.peers.get(index)) {
+                if peer.changes != seen.changes && !tell(state_event(index, peer, seen)) {
+                    return false;
+                }
+            }
+        }
+        true
+    }
+
+    /// Calls `tell` for interrupts not yet told. Whether it wants more.
+    fn doorbells(&self, table: &Table, tell: Tell<'_>) -> bool {
+        for index in rotated(table.vectors.len(), self.next_vector) {
+            if let (Some(vector), Some(&seen)) = (table.vectors.get(index), self.vectors.get(index))
+            {
+                if vector.count != seen && !tell(doorbell_event(index, vector, seen)) {
+                    return false;
+                }
+            }
+        }
+        true
+    }
+
+    /// Calls `tell` for everything not yet told. Whether it wants more.
+    fn untold(&self, table: &Table, tell: Tell<'_>) -> bool {
         if self.generation == table.generation {
-            return;
-        }
-        let peers = table.peers.iter().zip(&self.peers).enumerate();
-        for (index, (peer, seen)) in rotated(peers, self.next_peer) {
-            if peer.changes != seen.changes && !tell(state_event(index, peer, seen)) {
-                return;
-            }
-        }
-        let vectors = table.vectors.iter().zip(&self.vectors).enumerate();
-        for (index, (vector, &seen)) in rotated(vectors, self.next_vector) {
-            if vector.count != seen && !tell(doorbell_event(index, vector, seen)) {
-                return;
-            }
+            true
+        } else if self.doorbells_first {
+            self.doorbells(table, tell) && self.states(table, tell)
+        } else {
+            self.states(table, tell) && self.doorbells(table, tell)
         }
     }
 
@@ -286,7 +309,7 @@ pub(crate) struct Untold {
 /// Events that a file is about to be told of: [`Cursor::fetch`], then [`Cursor::commit`].
 pub(crate) struct Fetched {
     /// The events, at least one.
-    pub(crate) events: KVec<ivshmem_event>,
+    pub(crate) events: KVVec<ivshmem_event>,
     fetches: u64,
     /// Generation of the table, if these are all.
     complete: Option<u64>,
@@ -299,23 +322,18 @@ pub(crate) struct Cursor {
     seen: Mutex<Seen>,
 }
 
-/// Most events that are fetched at a time, to bound the memory that a call takes.
-const FETCH_MAX: usize = 64;
-
 impl Cursor {
     /// What there is to be fetched.
     pub(crate) fn untold(&self, events: &Events) -> Untold {
         let seen = self.seen.lock();
         let table = events.table.lock();
-        let mut untold = Untold::default();
-        seen.untold(&table, |event| {
-            match event.kind {
-                IVSHMEM_EVENT_DOORBELL => untold.doorbells = true,
-                _ => untold.states = true,
-            }
-            !untold.doorbells
-        });
-        untold
+        if seen.generation == table.generation {
+            return Untold::default();
+        }
+        Untold {
+            doorbells: !seen.doorbells(&table, &mut |_| false),
+            states: !seen.states(&table, &mut |_| false),
+        }
     }
 
     /// Waits until there is something to be fetched, or until `gone` says that there never will be.
@@ -344,22 +362,30 @@ impl Cursor {
     ///
     /// They count as told only after [`Self::commit`].
     pub(crate) fn fetch(&self, events: &Events, capacity: usize) -> Result<Option<Fetched>> {
-        let capacity = capacity.min(FETCH_MAX);
-        let mut found = KVec::with_capacity(capacity, GFP_KERNEL)?;
         let mut seen = self.seen.lock();
-        let (complete, generation) = {
+        let (count, generation) = {
             let table = events.table.lock();
-            let mut complete = true;
-            seen.untold(&table, |event| {
-                complete = found.push_within_capacity(event).is_ok();
-                complete
+            let mut count = 0;
+            seen.untold(&table, &mut |_| {
+                count += 1;
+                count < capacity
             });
-            (complete, table.generation)
+            (count, table.generation)
         };
-        if found.is_empty() {
+        if count == 0 {
             seen.generation = generation;
             return Ok(None);
         }
+
+        // Memory cannot be had under the spin lock. What comes meanwhile is left for the next call.
+        let mut found = KVVec::with_capacity(count, GFP_KERNEL)?;
+        let (complete, generation) = {
+            let table = events.table.lock();
+            let complete = seen.untold(&table, &mut |event| {
+                found.len() < count && found.push_within_capacity(event).is_ok()
+            });
+            (complete, table.generation)
+        };
         Ok(Some(Fetched {
             events: found,
             fetches: seen.fetches,
@@ -381,6 +407,8 @@ impl Cursor {
         for event in &fetched.events {
             seen.told(event);
         }
+        let all = |kind| fetched.events.iter().all(|event| event.kind == kind);
+        seen.doorbells_first = fetched.complete.is_none() && all(IVSHMEM_EVENT_STATE);
         if let Some(generation) = fetched.complete {
             seen.generation = generation;
         }
@@ -412,9 +440,10 @@ fn doorbell_event(index: usize, vector: &Vector, seen: u64) -> ivshmem_event {
     }
 }
 
-/// The items of `items` from the `start`th on, then those before it.
-fn rotated<I: Iterator + Clone>(items: I, start: usize) -> impl Iterator<Item = I::Item> {
-    Iterator::chain(items.clone().skip(start), items.take(start))
+/// All indices below `length`, from `start` on and around.
+fn rotated(length: usize, start: usize) -> impl Iterator<Item = usize> {
+    let start = start.min(length);
+    Iterator::chain(start..length, 0..start)
 }
 
 /// `length` copies of `value`.

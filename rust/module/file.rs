@@ -6,7 +6,7 @@ use crate::{
     abi::{
         fops::{
             poll,
-            Mode,
+            OpenMode,
             Operations, //
         },
         vma::{
@@ -148,10 +148,25 @@ impl Operations for OpenFile {
     }
 
     fn fault(&self, fault: Fault) -> FaultResult {
+        let layout = self.link.layout();
+        let offset = fault.offset();
+        let page = offset..offset.saturating_add(PAGE_SIZE as u64);
+        // Rights were looked at when the mapping was made. On Jailhouse a store to the wrong page
+        // stops the cell, so they are looked at once more.
+        if layout
+            .map(page, fault.is_writable(), PAGE_SIZE as u64)
+            .is_err()
+        {
+            return FaultResult::SIGBUS;
+        }
         // Inside until the page is in: a device that goes then finds and removes it.
-        match self.link.enter() {
-            Ok(inside) => fault.insert(inside.memory()),
-            Err(_) => FaultResult::SIGBUS,
+        let Ok(inside) = self.link.enter() else {
+            return FaultResult::SIGBUS;
+        };
+        let frame = inside.memory().ok().and_then(|memory| memory.frame(offset));
+        match frame {
+            Some(frame) => fault.insert(frame),
+            None => FaultResult::SIGBUS,
         }
     }
 }

@@ -8,7 +8,7 @@
 
 use crate::{
     abi::{
-        fops::Mode,
+        fops::OpenMode,
         irq,
         uapi::{
             self,
@@ -70,13 +70,14 @@ fn info(link: &Link, argument: Argument) -> Result {
         return Err(ENODEV);
     }
     let (identity, layout) = (&link.identity, link.layout());
+    let granted = link.granted().ok_or(ENODEV)?;
     argument.write(&ivshmem_info {
         abi_version: uapi::IVSHMEM_ABI_VERSION,
         id: layout.id().into(),
         max_peers: layout.max_peers().into(),
         vectors: identity.vectors.into(),
-        vectors_enabled: identity.vectors_enabled.into(),
-        interrupt_mode: match identity.mode {
+        vectors_enabled: granted.vectors.into(),
+        interrupt_mode: match granted.mode {
             irq::Mode::MsiX => uapi::IVSHMEM_INTERRUPT_MSIX,
             irq::Mode::Intx => uapi::IVSHMEM_INTERRUPT_INTX,
         },

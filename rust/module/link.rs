@@ -6,11 +6,12 @@
 //! readers blocked, and that must wait for none of them. So whoever wants to touch the device
 //! [enters](Link::enter) first and leaves soon; once [`Link::kill`] has returned nobody is inside
 //! and nobody gets in any more. Nothing that waits for user space may happen inside: no copy from
-//! or to it, no wait for events.
+//! or to it, no wait for events. The registers and the mapping of the memory belong to the binding
+//! besides, and are gone with it even if files stay open for ever.
 
 use crate::{
     abi::{
-        irq,
+        irq::Granted,
         memory::SharedMemory,
         vma::Mappings, //
     },
@@ -27,9 +28,13 @@ use crate::{
     state::OwnState, //
 };
 use kernel::{
+    device::Bound,
+    devres::Devres,
     new_srcu,
     page::PAGE_SIZE,
+    pci,
     prelude::*,
+    revocable::RevocableGuard,
     sync::{
         atomic::{
             Atomic,
@@ -37,6 +42,7 @@ use kernel::{
             Release, //
         },
         srcu,
+        SetOnce,
         Srcu, //
     },
 };
@@ -49,13 +55,20 @@ pub(crate) struct Identity {
     pub(crate) layout: Layout,
     /// What runs on the link.
     pub(crate) protocol: Protocol,
-    /// How the device interrupts us.
-    pub(crate) mode: irq::Mode,
-    /// Vectors that each peer has: what a doorbell may be rung on.
+    /// Vectors that each peer has, at least 1: what a doorbell may be rung on.
     pub(crate) vectors: u16,
-    /// Vectors that we have got, at least 1.
-    pub(crate) vectors_enabled: u16,
 }
+
+impl Identity {
+    /// On how many vectors we want to be interrupted.
+    pub(crate) fn vectors_wanted(&self) -> u16 {
+        self.vectors.min(VECTORS_MAX)
+    }
+}
+
+/// Most vectors that we take: they are scarce on some machines, and no one device may have them all.
+/// Jailhouse has at most 16.
+const VECTORS_MAX: u16 = 64;
 
 /// Our end of a link.
 #[pin_data]
@@ -63,7 +76,9 @@ pub(crate) struct Link {
     /// What the device is.
     pub(crate) identity: Identity,
     registers: Registers,
-    memory: SharedMemory,
+    memory: Devres<SharedMemory>,
+    page_aligned: bool,
+    granted: SetOnce<Granted>,
     gone: Atomic<bool>,
     #[pin]
     inside: Srcu,
@@ -80,17 +95,20 @@ pub(crate) struct Link {
 
 impl Link {
     /// A link whose device has been checked and does not interrupt yet.
-    pub(crate) fn new(
+    pub(crate) fn new<'a>(
+        device: &'a pci::Device<Bound>,
         identity: Identity,
         registers: Registers,
         memory: SharedMemory,
-    ) -> impl PinInit<Self, Error> {
+    ) -> impl PinInit<Self, Error> + 'a {
         pin_init::pin_init_scope(move || {
-            let events = Events::new(identity.vectors_enabled, &identity.layout, &memory)?;
+            let events = Events::new(identity.vectors_wanted(), &identity.layout, &memory)?;
             Ok(try_pin_init!(Self {
                 identity,
                 registers,
-                memory,
+                page_aligned: memory.is_page_aligned(),
+                memory: Devres::new(device.as_ref(), memory)?,
+                granted: SetOnce::new(),
                 gone: Atomic::new(false),
                 inside <- new_srcu!("ivshmem_inside"),
                 events <- events,
@@ -107,7 +125,7 @@ impl Link {
 
     /// Whether the region begins on a page, without which none of it can be mapped.
     pub(crate) fn is_page_aligned(&self) -> bool {
-        self.memory.is_page_aligned()
+        self.page_aligned
     }
 
     /// Whether this kernel can map `section`.
@@ -136,17 +154,25 @@ impl Link {
         self.gone.load(Relaxed)
     }
 
-    /// An interrupt on `vector`. In hard interrupt context, only while the device is bound.
-    pub(crate) fn interrupt(&self, vector: u16) {
-        // Handlers are freed before the device goes, so this needs not enter.
-        self.events.interrupt(vector, &self.memory);
+    /// How the device interrupts us, as soon as it does.
+    pub(crate) fn granted(&self) -> Option<Granted> {
+        self.granted.copy()
     }
 
-    /// Lets the device interrupt us.
-    pub(crate) fn start(&self) -> Result {
+    /// An interrupt on `vector`. In hard interrupt context, only while the device is bound.
+    pub(crate) fn interrupt(&self, vector: u16) {
+        // Handlers are freed before the device is unbound, so this needs not enter.
+        if let Some(memory) = self.memory.try_access() {
+            self.events.interrupt(vector, &memory);
+        }
+    }
+
+    /// Lets the device interrupt us on the vectors that we have got.
+    pub(crate) fn start(&self, granted: Granted) -> Result {
+        self.granted.populate(granted);
         self.registers.set_interrupts(true)?;
         // What changed before was dropped by the device.
-        self.events.rescan(&self.memory);
+        self.events.rescan(&*self.enter()?.memory()?);
         Ok(())
     }
 
@@ -181,9 +207,13 @@ impl Inside<'_> {
         &self.link.registers
     }
 
-    /// The shared memory.
-    pub(crate) fn memory(&self) -> &SharedMemory {
-        &self.link.memory
+    /// The shared memory. Until the result is dropped the caller must not sleep.
+    ///
+    /// # Errors
+    ///
+    /// `ENODEV`, never while the device is bound.
+    pub(crate) fn memory(&self) -> Result<RevocableGuard<'_, SharedMemory>> {
+        self.link.memory.try_access().ok_or(ENODEV)
     }
 
     /// State of `peer` now.
@@ -192,7 +222,7 @@ impl Inside<'_> {
     ///
     /// `ENXIO` if the link has no such peer.
     pub(crate) fn state_of(&self, peer: u16) -> Result<u32> {
-        StateTable::new(&self.link.memory, self.link.layout())
+        StateTable::new(&*self.memory()?, self.link.layout())
             .ok()
             .and_then(|table| table.get(peer))
             .ok_or(ENXIO)

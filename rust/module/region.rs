@@ -3,13 +3,15 @@
 //! Reading and writing the shared memory as a file.
 //!
 //! Bytes go through a small buffer on the stack: the device must not be kept from going while a copy
-//! to or from a program waits for a page, so nobody is inside then.
+//! to or from a program waits for a page, so nobody is inside then. A signal ends a transfer after any
+//! piece: memory whose every access traps is slow.
 
 use crate::{
     link::Link,
     protocol::v2::layout::Refused, //
 };
 use kernel::{
+    current,
     iov::{
         IovIterDest,
         IovIterSource, //
@@ -17,8 +19,14 @@ use kernel::{
     prelude::*, //
 };
 
-/// Size of the buffer. Divisible by 8, so that aligned words of a long transfer stay whole.
+/// Size of the buffer.
 const CHUNK: usize = 512;
+
+/// Size of the next piece of a transfer that has come to `offset` and wants `left` bytes more: up to a
+/// boundary of 8 bytes, so that aligned words of a long transfer stay whole.
+fn piece(offset: usize, left: usize) -> usize {
+    left.min(CHUNK - offset % 8)
+}
 
 /// Reads from `position` on, and moves it on.
 ///
@@ -34,10 +42,10 @@ pub(crate) fn read(link: &Link, position: &mut i64, to: &mut IovIterDest<'_>) ->
     let mut buffer = [0; CHUNK];
     let mut done = 0;
     while done < length {
-        let chunk = &mut buffer[..(length - done).min(CHUNK)];
+        let chunk = &mut buffer[..piece(start as usize + done, length - done)];
         let fetched = link
             .enter()
-            .and_then(|inside| inside.memory().copy_out(start as usize + done, chunk));
+            .and_then(|inside| inside.memory()?.copy_out(start as usize + done, chunk));
         match fetched {
             Ok(()) => {}
             Err(error) if done == 0 => return Err(error),
@@ -45,7 +53,7 @@ pub(crate) fn read(link: &Link, position: &mut i64, to: &mut IovIterDest<'_>) ->
         }
         let copied = to.copy_to_iter(chunk);
         done += copied;
-        if copied < chunk.len() {
+        if copied < chunk.len() || current!().signal_pending() {
             break;
         }
     }
@@ -78,11 +86,11 @@ pub(crate) fn write(
     let mut buffer = [0; CHUNK];
     let mut done = 0;
     while done < length {
-        let wanted = (length - done).min(CHUNK);
+        let wanted = piece(start as usize + done, length - done);
         let copied = from.copy_from_iter(&mut buffer[..wanted]);
         let stored = link.enter().and_then(|inside| {
             inside
-                .memory()
+                .memory()?
                 .copy_in(start as usize + done, &buffer[..copied])
         });
         match stored {
@@ -90,7 +98,7 @@ pub(crate) fn write(
             Err(error) if done == 0 => return Err(error),
             Err(_) => break,
         }
-        if copied < wanted {
+        if copied < wanted || current!().signal_pending() {
             break;
         }
     }

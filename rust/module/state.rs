@@ -51,6 +51,10 @@ impl OwnState {
     ///
     /// `EBUSY` if another file does, unless `flags` say to take it over; `ENODEV`.
     pub(crate) fn set(&self, link: &Link, file: FileId, value: u32, flags: u32) -> Result {
+        // A dead file is dead, whoever owned the state when the device went.
+        if link.is_gone() {
+            return Err(ENODEV);
+        }
         let mut owner = self.owner.lock();
         let taken = owner.as_ref().is_some_and(|owner| owner.file != file);
         if taken && flags & IVSHMEM_STATE_TAKE_OVER == 0 {

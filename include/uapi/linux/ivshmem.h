@@ -68,8 +68,8 @@
  * Errors that every call may return
  * ---------------------------------
  *
- *   ENODEV	the device is gone (removed, unbound, or no longer answering); this
- *		file stays dead, a device that comes back wants a new open
+ *   ENODEV	the device is gone (removed or unbound); this file stays dead, a
+ *		device that comes back wants a new open
  *   EFAULT	a pointer does not lead to accessible memory
  *   EBADF	the call changes something (IVSHMEM_IOC_SET_STATE,
  *		IVSHMEM_IOC_DOORBELL) and the file is not open for writing
@@ -143,8 +143,8 @@ struct ivshmem_section {
  * @max_peers: number of peers that the link has room for, this one included
  * @vectors: number of vectors that each peer of the link has; a doorbell takes
  *	0 .. @vectors - 1. Vector 0 also announces state changes.
- * @vectors_enabled: how many of its own vectors this kernel could get. Doorbells
- *	that peers ring on the others are lost.
+ * @vectors_enabled: how many of its own vectors the driver has got, 64 at most.
+ *	Doorbells that peers ring on the others are lost.
  * @interrupt_mode: enum ivshmem_interrupt_mode
  * @protocol: what runs on the link, from the PCI class code: 0 = undefined,
  *	0x4000 .. 0x7fff = user-defined
@@ -236,7 +236,7 @@ struct ivshmem_doorbell {
 /* What an event tells of. */
 enum ivshmem_event_kind {
 	IVSHMEM_EVENT_DOORBELL		= 1,	/* interrupts on a vector */
-	IVSHMEM_EVENT_STATE		= 2,	/* the state of a peer changed */
+	IVSHMEM_EVENT_STATE		= 2,	/* the state of another peer changed */
 };
 
 /*
@@ -245,7 +245,8 @@ enum ivshmem_event_kind {
  * MAY_HAVE_LOST	there was a time since the last fetch in which the device could not
  *			interrupt (suspend, throttling, moving an interrupt to
  *			another CPU): there may have been more than is counted. Look
- *			at the shared memory, as after every event.
+ *			at the shared memory, as after every event. Never set by
+ *			this version of the driver.
  */
 #define IVSHMEM_EVENT_MAY_HAVE_LOST	(1U << 0)
 
@@ -283,7 +284,7 @@ struct ivshmem_event {
  * struct ivshmem_events - fetch events, or wait for some (IVSHMEM_IOC_EVENTS)
  * @records: in: address of an array of struct ivshmem_event
  * @capacity: in: length of the array; 1 or more (EINVAL)
- * @count: out: number of records stored, 1 or more when the call succeeds
+ * @count: out: number of records stored, 1 or more; undefined when the call fails
  * @record_size: in: sizeof(struct ivshmem_event) as the program knows it, a multiple
  *	of 8 not below the first version's 48 and not above 4096 (EINVAL). The
  *	driver stores records of that size.
@@ -291,9 +292,10 @@ struct ivshmem_event {
  * @deadline: in: until when to wait if there is nothing yet
  *
  * Stores one record for each vector with unseen interrupts and one for each
- * peer with unseen state changes, state changes first, and marks them as seen
- * for this file. What does not fit into @capacity stays for the next call. A file
- * sees what happened after it was opened.
+ * other peer with unseen state changes, and marks them as seen for this file. What
+ * does not fit into @capacity stays for the next call. State changes come first,
+ * unless they left no room for doorbells in the call before. A file sees what
+ * happened after it was opened.
  *
  *   EAGAIN	nothing yet, and @deadline is IVSHMEM_DEADLINE_NOW or the file is
  *		open with O_NONBLOCK

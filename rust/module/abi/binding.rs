@@ -14,8 +14,8 @@ use super::{
     },
     fops::Operations,
     irq::{
-        Interrupts,
-        Vectors, //
+        Granted,
+        Interrupts, //
     },
     pci::{
         BarClaim,
@@ -53,27 +53,32 @@ pub(crate) trait Driver: Sized + 'static {
     /// An interrupt on `vector`. Called in hard interrupt context.
     fn interrupt(shared: &Self::Shared, vector: u16);
 
-    /// The device goes: called first, while everything still works, once for each successful
-    /// probe.
+    /// The device goes, or probe has failed after [`Binding::share`]: called first, once, while
+    /// everything still works.
     fn unbind(shared: &Self::Shared);
 }
 
 /// What exists while a driver is bound to a device.
 pub(crate) struct Binding<'bound, T: Driver> {
-    // Dropped in this order: users before what they use.
+    // Dropped in this order, after `drop`: users before what they use.
     node: Option<Node<T::File>>,
     interrupts: Option<Interrupts<'bound, T>>,
-    claim: Option<BarClaim>,
+    claim: Option<BarClaim<'bound>>,
     enabled: Option<Enabled<'bound>>,
     shared: Option<Arc<T::Shared>>,
     device: &'bound pci::Device<Bound>,
 }
 
 impl<'bound, T: Driver> Binding<'bound, T> {
-    /// Switches the device's memory and messages on.
+    /// Switches the device's memory on.
     pub(crate) fn enable(&mut self, device: &'bound pci::Device<Core<'_>>) -> Result {
         self.enabled = Some(Enabled::new(device)?);
         Ok(())
+    }
+
+    /// Has [`Driver::unbind`] called for `shared` when the binding ends, for whatever reason.
+    pub(crate) fn share(&mut self, shared: &Arc<T::Shared>) {
+        self.shared = Some(shared.clone());
     }
 
     /// Claims a BAR.
@@ -82,27 +87,31 @@ impl<'bound, T: Driver> Binding<'bound, T> {
         Ok(())
     }
 
-    /// Takes interrupt vectors: up to `offered` of MSI-X, or the INTx line.
-    pub(crate) fn take_vectors(&self, offered: u16) -> Result<Vectors<'bound>> {
-        Vectors::take(self.device, offered)
-    }
-
-    /// Has [`Driver::interrupt`] called for `vectors` from now on.
-    pub(crate) fn handle(
+    /// Has [`Driver::interrupt`] called from now on: for up to `wanted` MSI-X vectors, or for the
+    /// INTx line. Says what it has got.
+    pub(crate) fn request_interrupts(
         &mut self,
-        vectors: Vectors<'bound>,
+        wanted: u16,
         number: &Number,
         shared: &Arc<T::Shared>,
-    ) -> Result {
-        self.interrupts = Some(Interrupts::new(vectors, number.get(), shared)?);
-        Ok(())
+    ) -> Result<Granted> {
+        let (interrupts, granted) = Interrupts::request(self.device, wanted, number.get(), shared)?;
+        self.interrupts = Some(interrupts);
+        Ok(granted)
     }
 
     /// Makes the node, which user space can open from now on.
     pub(crate) fn publish(&mut self, number: Number, shared: Arc<T::Shared>) -> Result {
-        self.shared = Some(shared.clone());
         self.node = Some(Node::new(self.device.as_ref(), number, shared)?);
         Ok(())
+    }
+}
+
+impl<T: Driver> Drop for Binding<'_, T> {
+    fn drop(&mut self) {
+        if let Some(shared) = &self.shared {
+            T::unbind(shared);
+        }
     }
 }
 
@@ -128,11 +137,5 @@ impl<T: Driver> pci::Driver for Adapter<T> {
             device,
         };
         T::probe(device, &mut binding).map(|()| binding)
-    }
-
-    fn unbind<'bound>(_device: &'bound pci::Device<Core<'_>>, binding: Pin<&Self::Data<'bound>>) {
-        if let Some(shared) = &binding.shared {
-            T::unbind(shared);
-        }
     }
 }

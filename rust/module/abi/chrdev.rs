@@ -47,7 +47,7 @@ static CLASS: Global<bindings::class> = Global(Opaque::new(bindings::class {
     ..pin_init::zeroed()
 }));
 
-/// First device number of the region; 0 while there is none.
+/// First device number of the region.
 static FIRST: Atomic<u32> = Atomic::new(0);
 
 const WORDS: usize = (DEVICES_MAX / u64::BITS) as usize;

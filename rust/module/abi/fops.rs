@@ -10,7 +10,8 @@ use super::{
         Fault,
         FaultResult,
         Mappings,
-        NewMapping, //
+        NewMapping,
+        Space, //
     },
     wait::PollTable, //
 };
@@ -19,11 +20,7 @@ use kernel::{
     bindings,
     error::from_result,
     fs::{
-        file::flags::{
-            O_ACCMODE,
-            O_NONBLOCK,
-            O_RDONLY, //
-        },
+        file::flags::O_NONBLOCK,
         File,
         Kiocb, //
     },
@@ -42,16 +39,18 @@ use kernel::{
 };
 
 /// How a file is open.
-pub(crate) trait Mode {
+pub(crate) trait OpenMode {
     /// For writing, or reading and writing.
     fn is_writable(&self) -> bool;
     /// Its calls do not wait.
     fn is_nonblocking(&self) -> bool;
 }
 
-impl Mode for File {
+impl OpenMode for File {
     fn is_writable(&self) -> bool {
-        self.flags() & O_ACCMODE != O_RDONLY
+        // Not by `O_ACCMODE`, which has a fourth value that allows neither.
+        // SAFETY: The file is borrowed; its mode is constant.
+        unsafe { stubs::ivshmem_file_is_writable(self.as_ptr()) }
     }
 
     fn is_nonblocking(&self) -> bool {
@@ -138,12 +137,20 @@ impl<T: Operations> Table<T> {
     /// # Safety
     ///
     /// `file` must be open with this table, and stay so for `'a`.
-    unsafe fn of<'a>(file: *mut bindings::file) -> (ArcBorrow<'a, T>, &'a File) {
+    unsafe fn of<'a>(file: *mut bindings::file) -> ArcBorrow<'a, T> {
         // SAFETY: `open` has put an `Arc<T>` there, and nothing changes it before `release`.
-        let open = unsafe { Arc::borrow((*file).private_data) };
-        // SAFETY: By the function's contract. A character device's descriptors are not
-        // accessed through `fdget_pos` while a callback without position runs.
-        (open, unsafe { File::from_raw_file(file) })
+        unsafe { Arc::borrow((*file).private_data) }
+    }
+
+    /// `file` for the duration of a callback.
+    ///
+    /// # Safety
+    ///
+    /// `file` must be open, and stay so for `'a`.
+    unsafe fn file<'a>(file: *mut bindings::file) -> &'a File {
+        // SAFETY: By the function's contract. Only its flags, its mode and its address are used:
+        // no position, which another thread might be using without a lock.
+        unsafe { File::from_raw_file(file) }
     }
 
     /// # Safety
@@ -153,11 +160,11 @@ impl<T: Operations> Table<T> {
         from_result(|| {
             // SAFETY: `chrdev_open` has found our node in the inode, and holds a reference to it.
             let device = unsafe { chrdev::device_of::<T>(inode) };
-            // SAFETY: The file is being opened.
-            let file = unsafe { File::from_raw_file(raw) };
+            // SAFETY: The file is being opened, and `release` removes it from the mappings.
+            let space = unsafe { Space::of(raw) }.ok_or(ENODEV)?;
 
             let open = T::open(&device)?;
-            T::mappings(&device).add(file)?;
+            T::mappings(&device).add(space)?;
             // SAFETY: The file is being opened: nobody else uses it yet.
             unsafe {
                 (*raw).private_data = open.into_foreign();
@@ -173,8 +180,10 @@ impl<T: Operations> Table<T> {
     unsafe extern "C" fn release(_inode: *mut bindings::inode, raw: *mut bindings::file) -> c_int {
         // SAFETY: `open` has put it there, and nobody borrows it any more.
         let open = unsafe { Arc::<T>::from_foreign((*raw).private_data) };
-        // SAFETY: The file is still whole.
-        T::mappings(open.device()).remove(unsafe { File::from_raw_file(raw) });
+        // SAFETY: The file is being released, and the value is not kept.
+        if let Some(space) = unsafe { Space::of(raw) } {
+            T::mappings(open.device()).remove(&space);
+        }
         open.release();
         0
     }
@@ -188,7 +197,7 @@ impl<T: Operations> Table<T> {
         whence: c_int,
     ) -> bindings::loff_t {
         // SAFETY: As the caller says.
-        let (open, _) = unsafe { Self::of(raw) };
+        let open = unsafe { Self::of(raw) };
         let size = open.size().and_then(|size| Ok(i64::try_from(size)?));
         match size {
             // SAFETY: As the caller says.
@@ -239,7 +248,7 @@ impl<T: Operations> Table<T> {
         table: *mut bindings::poll_table_struct,
     ) -> bindings::__poll_t {
         // SAFETY: As the caller says.
-        let (open, file) = unsafe { Self::of(raw) };
+        let (open, file) = unsafe { (Self::of(raw), Self::file(raw)) };
         // SAFETY: As the caller says.
         open.poll(file, &unsafe { PollTable::from_raw(table) })
     }
@@ -253,7 +262,7 @@ impl<T: Operations> Table<T> {
         argument: c_ulong,
     ) -> c_long {
         // SAFETY: As the caller says.
-        let (open, file) = unsafe { Self::of(raw) };
+        let (open, file) = unsafe { (Self::of(raw), Self::file(raw)) };
         from_result(|| open.ioctl(file, command, argument))
     }
 
@@ -265,7 +274,7 @@ impl<T: Operations> Table<T> {
         vma: *mut bindings::vm_area_struct,
     ) -> c_int {
         // SAFETY: As the caller says.
-        let (open, _) = unsafe { Self::of(raw) };
+        let open = unsafe { Self::of(raw) };
         // SAFETY: As the caller says.
         let mapping = NewMapping::new(unsafe { VmaNew::from_raw(vma) });
         from_result(|| {

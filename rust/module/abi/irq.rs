@@ -34,49 +34,13 @@ pub(crate) enum Mode {
     Intx,
 }
 
-/// Vectors that the kernel has given us.
-pub(crate) struct Vectors<'bound> {
-    registration: IrqVectorRegistration<'bound>,
-    mode: Mode,
-}
-
-impl<'bound> Vectors<'bound> {
-    /// Takes as many MSI-X vectors as the device offers, or as many of them as there are; the INTx
-    /// line if there are none.
-    ///
-    /// # Errors
-    ///
-    /// What the kernel says if the device has neither.
-    pub(super) fn take(device: &'bound kernel::pci::Device<Bound>, offered: u16) -> Result<Self> {
-        // The kernel gives up where it cannot have all that it is asked for, so ask for less.
-        let mut count = u32::from(offered);
-        while count > 0 {
-            let types = IrqTypes::default().with(IrqType::MsiX);
-            if let Ok(registration) = device.alloc_irq_vectors(1, count, types) {
-                return Ok(Self {
-                    registration,
-                    mode: Mode::MsiX,
-                });
-            }
-            count /= 2;
-        }
-        let types = IrqTypes::default().with(IrqType::Intx);
-        Ok(Self {
-            registration: device.alloc_irq_vectors(1, 1, types)?,
-            mode: Mode::Intx,
-        })
-    }
-
-    /// How many there are, at least 1.
-    pub(crate) fn count(&self) -> u16 {
-        // An MSI-X table has at most 2048 entries.
-        self.registration.len().min(u16::MAX.into()) as u16
-    }
-
-    /// What they are.
-    pub(crate) fn mode(&self) -> Mode {
-        self.mode
-    }
+/// What the kernel has given us.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Granted {
+    /// How the device interrupts us.
+    pub(crate) mode: Mode,
+    /// On how many vectors, at least 1.
+    pub(crate) vectors: u16,
 }
 
 /// What a handler gets to see.
@@ -146,38 +110,74 @@ impl<T: Driver> Drop for Line<T> {
 /// Vectors with handlers. Dropping it waits for those that run.
 pub(super) struct Interrupts<'bound, T: Driver> {
     // Dropped first: a vector must not be given back while it has a handler.
-    _lines: KVec<Line<T>>,
-    _vectors: Vectors<'bound>,
+    lines: KVec<Line<T>>,
+    vectors: IrqVectorRegistration<'bound>,
 }
 
 impl<'bound, T: Driver> Interrupts<'bound, T> {
-    /// Has [`Driver::interrupt`] called for each of `vectors`, as `ivshmemN-V` with N = `number`.
-    pub(super) fn new(
-        vectors: Vectors<'bound>,
+    /// Has [`Driver::interrupt`] called for up to `wanted` MSI-X vectors, or as many of them as
+    /// there are; for the INTx line if there are none. They are `ivshmemN-V` with N = `number`.
+    ///
+    /// # Errors
+    ///
+    /// What the kernel says if the device has neither.
+    pub(super) fn request(
+        device: &'bound kernel::pci::Device<Bound>,
+        wanted: u16,
         number: u32,
         shared: &Arc<T::Shared>,
-    ) -> Result<Self> {
-        let flags = match vectors.mode {
-            Mode::MsiX => bindings::IRQF_NOBALANCING,
-            Mode::Intx => bindings::IRQF_SHARED,
+    ) -> Result<(Self, Granted)> {
+        let mut count = wanted;
+        while count > 0 {
+            // On x86 vectors are only reserved here. A kernel that has not so many left says so
+            // when they are requested, so that is where it is seen how many we can have.
+            let types = IrqTypes::default().with(IrqType::MsiX);
+            let Ok(vectors) = device.alloc_irq_vectors(1, count.into(), types) else {
+                count /= 2;
+                continue;
+            };
+            let mut interrupts = Self {
+                lines: KVec::with_capacity(vectors.len(), GFP_KERNEL)?,
+                vectors,
+            };
+            let flags = bindings::IRQF_NOBALANCING;
+            if interrupts.request_lines(flags, number, shared).is_ok() {
+                return Ok(interrupts.granted(Mode::MsiX));
+            }
+            // With as many as could be requested it works, unless others take them meanwhile.
+            let requested = interrupts.granted(Mode::MsiX).1.vectors;
+            count = requested.min(count - 1);
+        }
+        let types = IrqTypes::default().with(IrqType::Intx);
+        let mut interrupts = Self {
+            lines: KVec::with_capacity(1, GFP_KERNEL)?,
+            vectors: device.alloc_irq_vectors(1, 1, types)?,
         };
-        let mut lines = KVec::with_capacity(vectors.count().into(), GFP_KERNEL)?;
-        for vector in 0..vectors.count() {
-            let request: IrqRequest<'_> = vectors.registration.index(vector.into())?.into();
+        interrupts.request_lines(bindings::IRQF_SHARED, number, shared)?;
+        Ok(interrupts.granted(Mode::Intx))
+    }
+
+    /// Requests a line for each vector, in their order.
+    fn request_lines(&mut self, flags: u32, number: u32, shared: &Arc<T::Shared>) -> Result {
+        // CAST: An MSI-X table has at most 2048 entries.
+        for vector in 0..self.vectors.len() as u16 {
+            let request: IrqRequest<'_> = self.vectors.index(vector.into())?.into();
             let name = CString::try_from_fmt(fmt!("ivshmem{number}-{vector}"))?;
             let cookie = Cookie {
                 shared: shared.clone(),
                 vector,
             };
-            lines.push(
-                Line::request(request.irq(), flags, cookie, name)?,
-                GFP_KERNEL,
-            )?;
+            let line = Line::request(request.irq(), flags, cookie, name)?;
+            self.lines.push(line, GFP_KERNEL)?;
         }
-        Ok(Self {
-            _lines: lines,
-            _vectors: vectors,
-        })
+        Ok(())
+    }
+
+    /// Itself, and what it has got.
+    fn granted(self, mode: Mode) -> (Self, Granted) {
+        // CAST: An MSI-X table has at most 2048 entries.
+        let vectors = self.lines.len() as u16;
+        (self, Granted { mode, vectors })
     }
 }
 

@@ -29,6 +29,16 @@ use kernel::{
     },
 };
 
+/// Largest region that we map, in bytes. A device that claims more would have this kernel fill its
+/// memory with page tables.
+pub(crate) const SIZE_MAX: u64 = 64 << 30;
+
+/// Last physical address of this machine.
+pub(crate) fn last_address() -> u64 {
+    // SAFETY: Set at boot and constant since.
+    unsafe { bindings::iomem_resource.end }
+}
+
 /// A range of physical memory that is not RAM of this kernel, mapped write-back cached.
 ///
 /// # Invariants
@@ -52,13 +62,18 @@ impl SharedMemory {
     ///
     /// # Errors
     ///
-    /// `EINVAL` for an empty, unaligned or overflowing range, `EBUSY` if a part of it is RAM of this
-    /// kernel (a device that claims so is broken or hostile), `ENOMEM`.
+    /// `EINVAL` for a range that is empty, unaligned, larger than [`SIZE_MAX`], or reaches beyond
+    /// [`last_address`]; `EBUSY` if a part of it is RAM of this kernel (a device that claims so is
+    /// broken or hostile); `ENOMEM`.
     pub(crate) fn map(address: u64, size: u64) -> Result<Self> {
-        let length = usize::try_from(size).map_err(|_| EINVAL)?;
-        if length == 0 || address % 0x1000 != 0 || address.checked_add(size).is_none() {
+        let last = size
+            .checked_sub(1)
+            .and_then(|more| address.checked_add(more))
+            .ok_or(EINVAL)?;
+        if size > SIZE_MAX || address % 0x1000 != 0 || last > last_address() {
             return Err(EINVAL);
         }
+        let length = usize::try_from(size)?;
         // SAFETY: Only looks at the tree of resources.
         let intersects = unsafe {
             bindings::region_intersects(
@@ -88,13 +103,15 @@ impl SharedMemory {
 
     /// Page frame of the page at `offset`; [`None`] beyond the end, or where a page would show
     /// what is not part of the region.
-    pub(super) fn frame(&self, offset: usize) -> Option<c_ulong> {
+    pub(crate) fn frame(&self, offset: u64) -> Option<Frame> {
+        let offset = usize::try_from(offset).ok()?;
         let end = offset.checked_add(PAGE_SIZE)?;
         let address = self.address.checked_add(offset as u64)?;
         if end > self.size || address % PAGE_SIZE as u64 != 0 {
             return None;
         }
-        Some((address >> PAGE_SHIFT) as c_ulong)
+        // CAST: A frame number is a physical address without its lowest bits.
+        Some(Frame((address >> PAGE_SHIFT) as c_ulong))
     }
 
     /// Address of `length` bytes at `offset`.
@@ -192,6 +209,10 @@ impl SharedMemory {
         Ok(at.cast())
     }
 }
+
+/// A page frame of a [`SharedMemory`].
+#[derive(Clone, Copy)]
+pub(crate) struct Frame(pub(super) c_ulong);
 
 /// Width of the next access of a copy: the widest that is aligned and fits.
 fn width(address: usize, left: usize) -> usize {

@@ -18,8 +18,7 @@ use kernel::{
     error::to_result,
     io::Io,
     pci,
-    prelude::*,
-    sync::aref::ARef, //
+    prelude::*, //
 };
 
 /// Table entry for the IVSHMEM devices whose class code is that of `protocol` in the bits of `mask`.
@@ -73,14 +72,12 @@ pub(crate) fn memory_bar(device: &pci::Device<Bound>, bar: u8) -> Option<MemoryB
     })
 }
 
-/// A device whose memory is switched on and that may send messages. Undone when dropped.
+/// A device whose memory is switched on. Undone when dropped, and the sending of messages too.
 pub(super) struct Enabled<'bound>(&'bound pci::Device<Bound>);
 
 impl<'bound> Enabled<'bound> {
     pub(super) fn new<'core>(device: &'bound pci::Device<Core<'core>>) -> Result<Self> {
         device.enable_device_mem()?;
-        // Message-signalled interrupts are writes of the device.
-        device.set_master();
         Ok(Self(device))
     }
 }
@@ -96,32 +93,28 @@ impl Drop for Enabled<'_> {
 }
 
 /// Our claim on a BAR, visible in /proc/iomem. Given back when dropped.
-pub(super) struct BarClaim {
-    device: ARef<pci::Device>,
+pub(super) struct BarClaim<'bound> {
+    device: &'bound pci::Device<Bound>,
     bar: u8,
 }
 
-impl BarClaim {
+impl<'bound> BarClaim<'bound> {
     /// # Errors
     ///
     /// `EBUSY` if somebody else has it.
-    pub(super) fn new(device: &pci::Device<Bound>, bar: u8) -> Result<Self> {
+    pub(super) fn new(device: &'bound pci::Device<Bound>, bar: u8) -> Result<Self> {
         // SAFETY: The device is valid, the name lives forever.
         to_result(unsafe {
             bindings::pci_request_region(raw(device), bar.into(), c"ivshmem".as_char_ptr())
         })?;
-        Ok(Self {
-            device: device.into(),
-            bar,
-        })
+        Ok(Self { device, bar })
     }
 }
 
-impl Drop for BarClaim {
+impl Drop for BarClaim<'_> {
     fn drop(&mut self) {
-        let device: *const pci::Device = &*self.device;
-        // SAFETY: The reference keeps the device valid, and `new` has requested the region.
-        unsafe { bindings::pci_release_region(device.cast_mut().cast(), self.bar.into()) };
+        // SAFETY: The device is bound, and `new` has requested the region.
+        unsafe { bindings::pci_release_region(raw(self.device), self.bar.into()) };
     }
 }
 

@@ -11,10 +11,14 @@
 
 MODULE_VERSION("0.1.0");
 
-/* vm_flags_set() is an inline function. */
+/*
+ * vm_flags_set() is an inline function, pgprot_decrypted() a macro. Memory of a device is not encrypted
+ * where a guest's own is, and the kernel's mapping of it is not either.
+ */
 void ivshmem_vma_set_pfnmap(struct vm_area_struct *vma, const struct vm_operations_struct *ops)
 {
 	vm_flags_set(vma, VM_PFNMAP | VM_IO | VM_DONTEXPAND | VM_DONTDUMP);
+	vma->vm_page_prot = pgprot_decrypted(vma->vm_page_prot);
 	vma->vm_ops = ops;
 }
 
@@ -22,6 +26,12 @@ void ivshmem_vma_set_pfnmap(struct vm_area_struct *vma, const struct vm_operatio
 void ivshmem_file_set_nowait(struct file *file)
 {
 	file->f_mode |= FMODE_NOWAIT;
+}
+
+/* FMODE_WRITE, likewise. */
+bool ivshmem_file_is_writable(const struct file *file)
+{
+	return file->f_mode & FMODE_WRITE;
 }
 
 /* i_cdev is in an anonymous union, whose name in Rust depends on the kernel's configuration. */

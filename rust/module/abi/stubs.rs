@@ -5,7 +5,7 @@
 use kernel::bindings;
 
 // The types are those of the bindings, which have C's layout although not all of them look so.
-#[allow(improper_ctypes)]
+#[expect(improper_ctypes)]
 extern "C" {
     /// Marks a new mapping as one of page frames without `struct page`, with `ops`.
     pub(super) fn ivshmem_vma_set_pfnmap(
@@ -15,6 +15,9 @@ extern "C" {
 
     /// Says that reads and writes of `file` do not wait, and that io_uring may call them directly.
     pub(super) fn ivshmem_file_set_nowait(file: *mut bindings::file);
+
+    /// Whether `file` is open for writing.
+    pub(super) fn ivshmem_file_is_writable(file: *const bindings::file) -> bool;
 
     /// The character device of an inode.
     pub(super) fn ivshmem_inode_cdev(inode: *const bindings::inode) -> *mut bindings::cdev;

@@ -8,18 +8,17 @@
 
 use super::{
     fops::Operations,
-    memory::SharedMemory,
+    memory::Frame,
     stubs, //
 };
 use core::ptr::NonNull;
 use kernel::{
     bindings,
-    fs::File,
-    mm::virt::VmaNew,
-    page::{
-        PAGE_SHIFT,
-        PAGE_SIZE, //
+    mm::virt::{
+        VmaNew,
+        VmaRef, //
     },
+    page::PAGE_SHIFT,
     prelude::*,
     sync::{
         new_mutex,
@@ -42,7 +41,7 @@ impl<'a> NewMapping<'a> {
 
     /// Offset of its first byte in the file.
     ///
-    /// The kernel has checked that offset and length together fit a file position.
+    /// The kernel has checked that offset and length together fit 64 bits.
     pub(crate) fn offset(&self) -> u64 {
         // SAFETY: The mapping is being made, so nobody else changes it.
         let pages = unsafe { (*self.vma.as_ptr()).vm_pgoff };
@@ -101,25 +100,31 @@ impl FaultResult {
 }
 
 impl Fault {
-    /// Shows the program the page of `memory` that it has touched.
+    /// Offset of the page in the file.
+    pub(crate) fn offset(&self) -> u64 {
+        // SAFETY: The fault is being handled, which keeps it valid. That the shift does not
+        // overflow was checked when the mapping was made.
+        let page = unsafe { self.raw.as_ref().__bindgen_anon_1.pgoff };
+        (page as u64) << PAGE_SHIFT
+    }
+
+    /// Whether the program may write through the mapping.
+    pub(crate) fn is_writable(&self) -> bool {
+        // SAFETY: The fault is being handled, which keeps its mapping valid.
+        let vma = unsafe { VmaRef::from_raw(self.raw.as_ref().__bindgen_anon_1.vma) };
+        vma.flags() & bindings::VM_WRITE != 0
+    }
+
+    /// Shows the program `frame` in that page.
     ///
-    /// The caller makes sure that `memory` is not taken away meanwhile. May sleep.
-    pub(crate) fn insert(self, memory: &SharedMemory) -> FaultResult {
-        // SAFETY: The fault is being handled, which keeps it and its mapping valid.
-        let (vma, page, address) = unsafe {
-            let fault = self.raw.as_ref();
-            let at = &fault.__bindgen_anon_1;
-            (at.vma, at.pgoff, at.address)
-        };
-        let frame = page
-            .checked_mul(PAGE_SIZE)
-            .and_then(|offset| memory.frame(offset));
-        match frame {
-            // SAFETY: The mapping is one of page frames (`NewMapping::accept`), shared, and
-            // `address` is within it.
-            Some(frame) => FaultResult(unsafe { bindings::vmf_insert_pfn(vma, address, frame) }),
-            None => FaultResult::SIGBUS,
-        }
+    /// The caller makes sure that the frame is not taken away meanwhile. May sleep.
+    pub(crate) fn insert(self, frame: Frame) -> FaultResult {
+        // SAFETY: The fault is being handled, which keeps it and its mapping valid. The mapping
+        // is one of page frames (`NewMapping::accept`), shared, and the address is within it.
+        FaultResult(unsafe {
+            let at = &self.raw.as_ref().__bindgen_anon_1;
+            bindings::vmf_insert_pfn(at.vma, at.address, frame.0)
+        })
     }
 }
 
@@ -152,7 +157,22 @@ impl<T: Operations> VmOperations<T> {
 /// # Invariants
 ///
 /// Valid as long as the file that it was taken from is open.
-struct Space(NonNull<bindings::address_space>);
+#[derive(PartialEq, Eq)]
+pub(super) struct Space(NonNull<bindings::address_space>);
+
+impl Space {
+    /// That of `file`; [`None`] never happens for a file that is open.
+    ///
+    /// # Safety
+    ///
+    /// `file` must be open, being opened or being released, and the value must not be used after
+    /// that.
+    pub(super) unsafe fn of(file: *mut bindings::file) -> Option<Self> {
+        // SAFETY: By the function's contract; the field is set before `open` is called.
+        // INVARIANT: As the caller says.
+        NonNull::new(unsafe { (*file).f_mapping }).map(Self)
+    }
+}
 
 // SAFETY: An `address_space` belongs to no thread.
 unsafe impl Send for Space {}
@@ -175,21 +195,16 @@ impl Mappings {
     }
 
     /// Takes notice of a file that is being opened. [`Self::remove`] follows when it is released.
-    pub(super) fn add(&self, file: &File) -> Result {
-        // INVARIANT: `remove` is called before the file's inode can go.
-        let space = Space(Self::space_of(file).ok_or(ENODEV)?);
+    pub(super) fn add(&self, space: Space) -> Result {
         self.spaces.lock().push(space, GFP_KERNEL)?;
         Ok(())
     }
 
     /// Forgets a file that is being released: it has no mappings any more.
-    pub(super) fn remove(&self, file: &File) {
-        let Some(space) = Self::space_of(file) else {
-            return;
-        };
+    pub(super) fn remove(&self, space: &Space) {
         let mut spaces = self.spaces.lock();
-        if let Some(index) = spaces.iter().position(|s| s.0 == space) {
-            // The order does not matter. `index` is valid, so this cannot fail.
+        if let Some(index) = spaces.iter().position(|s| s == space) {
+            // The order does not matter.
             let last = spaces.len() - 1;
             spaces.swap(index, last);
             spaces.pop();
@@ -205,10 +220,5 @@ impl Mappings {
             // the lock. 0, 0 means all of it.
             unsafe { bindings::unmap_mapping_range(space.0.as_ptr(), 0, 0, 1) };
         }
-    }
-
-    fn space_of(file: &File) -> Option<NonNull<bindings::address_space>> {
-        // SAFETY: `file` is open or being opened, and its mapping is set before `open` is called.
-        NonNull::new(unsafe { (*file.as_ptr()).f_mapping })
     }
 }
