@@ -64,6 +64,11 @@ impl Links {
             .collect()
     }
 
+    /// Takes the link with that number out.
+    pub(crate) fn take(&mut self, number: u32) -> Link {
+        self.0.remove(&number).expect("links are numbered by the plan")
+    }
+
     /// The link with that number.
     pub(crate) fn get(&mut self, number: u32) -> &mut Link {
         self.0

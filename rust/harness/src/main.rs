@@ -18,6 +18,7 @@ mod cpio;
 mod demo;
 mod initramfs;
 mod link;
+mod pairs;
 mod process;
 mod progress;
 mod qemu;
@@ -59,6 +60,12 @@ enum Command {
         #[arg(long = "suite", value_name = "NAME")]
         suites: Vec<String>,
     },
+    /// Have two guests ring each other
+    Doorbells {
+        /// How often, in each direction, in lock-step and again freely
+        #[arg(long, value_name = "N", default_value_t = 100_000)]
+        count: u64,
+    },
     /// Print the closing line over all results in a folder
     Summary {
         /// The folder with *.tap
@@ -90,6 +97,10 @@ fn run(cli: &Cli) -> Result<bool> {
         Command::TestGuest { suites } => {
             let results = suites::run(settings, suites)?;
             write_results(settings, "guest", &results)
+        }
+        Command::Doorbells { count } => {
+            let results = pairs::run(settings, *count)?;
+            write_results(settings, "doorbells", &results)
         }
         Command::Summary { directory } => {
             let summary = summary::Summary::of_directory(directory)?;
