@@ -28,6 +28,10 @@ use crate::{
             WaitQueue, //
         },
     },
+    eventfds::{
+        EventFds,
+        Trigger, //
+    },
     protocol::v2::{
         layout::Layout,
         state_table::StateTable, //
@@ -77,11 +81,13 @@ struct Table {
 }
 
 impl Table {
-    /// Compares the state table with what it said before. Our own entry is not news.
-    fn scan(&mut self, layout: &Layout, memory: &SharedMemory, now: i64) {
+    /// Compares the state table with what it said before. Our own entry is not news. Says how many
+    /// states have changed.
+    fn scan(&mut self, layout: &Layout, memory: &SharedMemory, now: i64) -> usize {
         let Ok(table) = StateTable::new(memory, layout) else {
-            return;
+            return 0;
         };
+        let mut changed = 0;
         for (id, peer) in (0u16..).zip(self.peers.iter_mut()) {
             if id == layout.id() {
                 continue;
@@ -94,10 +100,12 @@ impl Table {
                         time: now,
                     };
                     self.generation += 1;
+                    changed += 1;
                 }
                 _ => {}
             }
         }
+        changed
     }
 }
 
@@ -109,6 +117,9 @@ pub(crate) struct Events {
     table: SpinLockIrq<Table>,
     #[pin]
     queue: WaitQueue,
+    /// Who wants to be told by eventfd.
+    #[pin]
+    pub(crate) eventfds: EventFds,
 }
 
 impl Events {
@@ -136,13 +147,14 @@ impl Events {
             layout,
             table <- new_spinlock_irq!(table, "ivshmem_events"),
             queue <- new_wait_queue!("ivshmem_events"),
+            eventfds <- EventFds::new(),
         }))
     }
 
     /// An interrupt on `vector`. From hard interrupt context.
     pub(crate) fn interrupt(&self, vector: u16, memory: &SharedMemory) {
         let now = wait::now();
-        {
+        let changed = {
             let mut table = self.table.lock();
             if let Some(entry) = table.vectors.get_mut(usize::from(vector)) {
                 entry.count += 1;
@@ -150,21 +162,34 @@ impl Events {
                 table.generation += 1;
             }
             if vector == 0 {
-                table.scan(&self.layout, memory, now);
+                table.scan(&self.layout, memory, now)
+            } else {
+                0
             }
-        }
+        };
         self.queue.wake_all();
+        self.eventfds.signal(Trigger::Vector(vector));
+        self.tell_states(changed);
     }
 
     /// Looks for changes of state that no interrupt has told of.
     pub(crate) fn rescan(&self, memory: &SharedMemory) {
-        self.table.lock().scan(&self.layout, memory, wait::now());
+        let changed = self.table.lock().scan(&self.layout, memory, wait::now());
         self.queue.wake_all();
+        self.tell_states(changed);
+    }
+
+    /// Tells eventfds of `changed` changes of state.
+    fn tell_states(&self, changed: usize) {
+        for _ in 0..changed {
+            self.eventfds.signal(Trigger::State);
+        }
     }
 
     /// Wakes all that wait, to look at something else than events.
     pub(crate) fn wake_all(&self) {
         self.queue.wake_all();
+        self.eventfds.signal_all();
     }
 
     /// Has `file` woken by events from now on.
@@ -179,12 +204,19 @@ impl Events {
             (table.vectors.len(), table.peers.len())
         };
         let mut seen = Seen {
-            vectors: filled(u16::try_from(vectors)?, 0)?,
+            vectors: filled(
+                u16::try_from(vectors)?,
+                SeenVector {
+                    count: 0,
+                    wanted: true,
+                },
+            )?,
             peers: filled(
                 u16::try_from(peers)?,
                 SeenPeer {
                     state: 0,
                     changes: 0,
+                    wanted: true,
                 },
             )?,
             generation: 0,
@@ -203,16 +235,35 @@ impl Events {
 /// Takes an event; says whether it wants more.
 type Tell<'a> = &'a mut dyn FnMut(ivshmem_event) -> bool;
 
+/// What a file has been told of a vector.
+#[derive(Clone, Copy)]
+struct SeenVector {
+    count: u64,
+    /// The file is subscribed to it.
+    wanted: bool,
+}
+
 /// What a file has been told of a peer.
 #[derive(Clone, Copy)]
 struct SeenPeer {
     state: u32,
     changes: u64,
+    /// The file is subscribed to it.
+    wanted: bool,
+}
+
+/// Which events a subscription is about.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Subject {
+    /// Interrupts on a vector, or on all.
+    Vector(Option<u16>),
+    /// Changes of a peer's state, or of all.
+    Peer(Option<u16>),
 }
 
 /// What a file has been told.
 struct Seen {
-    vectors: KVVec<u64>,
+    vectors: KVVec<SeenVector>,
     peers: KVVec<SeenPeer>,
     /// Generation of the table at which nothing was left to tell.
     generation: u64,
@@ -229,22 +280,50 @@ struct Seen {
 impl Seen {
     fn catch_up(&mut self, table: &Table) {
         for (seen, vector) in self.vectors.iter_mut().zip(&table.vectors) {
-            *seen = vector.count;
+            seen.count = vector.count;
         }
         for (seen, peer) in self.peers.iter_mut().zip(&table.peers) {
-            *seen = SeenPeer {
-                state: peer.state,
-                changes: peer.changes,
-            };
+            seen.state = peer.state;
+            seen.changes = peer.changes;
         }
         self.generation = table.generation;
+    }
+
+    /// Begins or ends a subscription. What happened while there was none is not told later.
+    fn subscribe(&mut self, table: &Table, subject: Subject, wanted: bool) {
+        let selects =
+            |which: Option<u16>, index| which.is_none_or(|which| usize::from(which) == index);
+        match subject {
+            Subject::Vector(which) => {
+                let vectors = self.vectors.iter_mut().zip(&table.vectors);
+                for (_, (seen, vector)) in vectors.enumerate().filter(|(i, _)| selects(which, *i)) {
+                    if !seen.wanted {
+                        seen.count = vector.count;
+                    }
+                    seen.wanted = wanted;
+                }
+            }
+            Subject::Peer(which) => {
+                let peers = self.peers.iter_mut().zip(&table.peers);
+                for (_, (seen, peer)) in peers.enumerate().filter(|(i, _)| selects(which, *i)) {
+                    if !seen.wanted {
+                        seen.state = peer.state;
+                        seen.changes = peer.changes;
+                    }
+                    seen.wanted = wanted;
+                }
+            }
+        }
+        // What another thread has fetched meanwhile is counted from before.
+        self.fetches += 1;
     }
 
     /// Calls `tell` for changes of state not yet told. Whether it wants more.
     fn states(&self, table: &Table, tell: Tell<'_>) -> bool {
         for index in rotated(table.peers.len(), self.next_peer) {
             if let (Some(peer), Some(seen)) = (table.peers.get(index), self.peers.get(index)) {
-                if peer.changes != seen.changes && !tell(state_event(index, peer, seen)) {
+                let news = seen.wanted && peer.changes != seen.changes;
+                if news && !tell(state_event(index, peer, seen)) {
                     return false;
                 }
             }
@@ -255,9 +334,10 @@ impl Seen {
     /// Calls `tell` for interrupts not yet told. Whether it wants more.
     fn doorbells(&self, table: &Table, tell: Tell<'_>) -> bool {
         for index in rotated(table.vectors.len(), self.next_vector) {
-            if let (Some(vector), Some(&seen)) = (table.vectors.get(index), self.vectors.get(index))
+            if let (Some(vector), Some(seen)) = (table.vectors.get(index), self.vectors.get(index))
             {
-                if vector.count != seen && !tell(doorbell_event(index, vector, seen)) {
+                let news = seen.wanted && vector.count != seen.count;
+                if news && !tell(doorbell_event(index, vector, seen.count)) {
                     return false;
                 }
             }
@@ -282,7 +362,7 @@ impl Seen {
         match event.kind {
             IVSHMEM_EVENT_DOORBELL => {
                 if let Some(seen) = self.vectors.get_mut(index) {
-                    *seen += event.count;
+                    seen.count += event.count;
                 }
                 self.next_vector = index + 1;
             }
@@ -334,6 +414,12 @@ impl Cursor {
             doorbells: !seen.doorbells(&table, &mut |_| false),
             states: !seen.states(&table, &mut |_| false),
         }
+    }
+
+    /// Begins (`wanted`) or ends a subscription.
+    pub(crate) fn subscribe(&self, events: &Events, subject: Subject, wanted: bool) {
+        let mut seen = self.seen.lock();
+        seen.subscribe(&events.table.lock(), subject, wanted);
     }
 
     /// Waits until there is something to be fetched, or until `gone` says that there never will be.

@@ -82,6 +82,7 @@ impl Operations for OpenFile {
     }
 
     fn release(&self) {
+        self.link.events.eventfds.release(self.id);
         self.link.state.release(&self.link, self.id);
     }
 

@@ -9,6 +9,7 @@
 //! | `registers.rs` | the registers of a device |
 //! | `link.rs` | our end of a link: all that files share, and who may touch the device when |
 //! | `events.rs` | what has happened on a link, and what a file has seen of it |
+//! | `eventfds.rs` | which eventfds are counted up at which events |
 //! | `state.rs` | which file owns our state |
 //! | `file.rs` | an open `/dev/ivshmemN` |
 //! | `region.rs` | reading and writing the shared memory |
@@ -28,6 +29,7 @@ use kernel::{
 
 mod abi;
 mod driver;
+mod eventfds;
 mod events;
 mod file;
 mod ioctl;

@@ -314,7 +314,7 @@ struct ivshmem_events {
 };
 
 /* Every index of a kind: all vectors, or all peers. */
-#define IVSHMEM_INDEX_ALL		(~0U)
+#define IVSHMEM_INDEX_ALL		0xffffffffU
 
 /*
  * Flags of IVSHMEM_IOC_SUBSCRIBE.
@@ -334,7 +334,7 @@ struct ivshmem_events {
  * subscribed to does not wake it; what happened while it was not is not
  * reported later.
  *
- * ENXIO: no such vector or peer. Not in this version of the driver (ENOTTY).
+ * ENXIO: no such peer, or not one of the vectors_enabled vectors.
  */
 struct ivshmem_subscribe {
 	__u32 kind;
@@ -351,10 +351,12 @@ struct ivshmem_subscribe {
  *	state; -1 takes the present one off
  * @flags: 0
  *
- * Belongs to the open file and goes with it.
+ * A file has at most one eventfd for each of them; another one replaces it. They belong
+ * to the open file and go with it, and subscriptions do not change them. When the
+ * device goes, each is counted up a last time.
  *
- * EBADF or EINVAL: @fd is not an eventfd. ENXIO: no such vector. Not in this
- * version of the driver (ENOTTY).
+ * EBADF or EINVAL: @fd is not an eventfd. ENXIO: not one of the vectors_enabled
+ * vectors, or a single peer.
  */
 struct ivshmem_eventfd {
 	__u32 kind;

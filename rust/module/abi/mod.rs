@@ -12,6 +12,7 @@
 //! | `irq.rs` | interrupt vectors with a handler and a name for each |
 //! | `memory.rs` | a mapping of shared memory: single accesses and copies, never a reference |
 //! | `chrdev.rs` | device class, numbers, a node in /dev |
+//! | `eventfd.rs` | a program's eventfd |
 //! | `fops.rs` | file operations as a trait |
 //! | `vma.rs` | user mappings that are filled on demand and can be taken away |
 //! | `wait.rs` | wait queue with poll and absolute deadlines |
@@ -20,6 +21,7 @@
 
 pub(crate) mod binding;
 pub(crate) mod chrdev;
+pub(crate) mod eventfd;
 pub(crate) mod fops;
 pub(crate) mod irq;
 pub(crate) mod memory;
