@@ -76,8 +76,8 @@ test-host: ## unit and property tests, formatting, lints, header, licences
 test-device: ## tests of the device model and the inmate
 	@scripts/test build device inmate
 
-test-guest: ## tests in guests: module, library, demo
-	@scripts/test build guest
+test-guest: ## tests in guests: module, library, demo; the module on arm64
+	@scripts/test build arm64 guest
 
 # --- cleaning -------------------------------------------------------------------------------------------------------
 

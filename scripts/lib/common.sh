@@ -34,7 +34,7 @@ open_cache() {
 	mkdir -p "$CACHE" 2>/dev/null && [ -w "$CACHE" ] ||
 		die "the cache folder $CACHE cannot be written: set IVSHMEM_CACHE to a folder of yours."
 	CACHE=$(cd "$CACHE" && pwd)
-	mkdir -p "$CACHE"/{apt,debs,lock,log,toolbox,kernel,linux-source,cargo,busybox} 2>/dev/null ||
+	mkdir -p "$CACHE"/{apt,debs,lock,log,toolbox,kernel,linux-source,cargo} 2>/dev/null ||
 		die "$(words_disk_full)"
 }
 

@@ -36,7 +36,6 @@ pub(crate) struct Device {
 
 impl Device {
     pub(crate) fn new(spec: &Arc<LinkSpec>, id: u16) -> Self {
-        let vectors = usize::from(spec.doorbell_vectors());
         let mut device = Self {
             spec: spec.clone(),
             id,
@@ -48,10 +47,6 @@ impl Device {
             present: false,
             statistics: statistics::Peer {
                 id,
-                interrupts: statistics::Interrupts {
-                    vectors: vec![statistics::Vector::default(); vectors],
-                    ..Default::default()
-                },
                 ..Default::default()
             },
         };
@@ -111,7 +106,7 @@ impl Device {
     fn delivered(&mut self, vector: u16) {
         let interrupts = &mut self.statistics.interrupts;
         interrupts.delivered += 1;
-        interrupts.vectors[usize::from(vector)].delivered += 1;
+        interrupts.vector(vector).delivered += 1;
     }
 
     /// Decides which register an access to BAR 0 means, and counts it. [`None`] if the access has
@@ -170,7 +165,7 @@ impl Device {
             NotDelivered::VectorOff => dropped.vector_off += 1,
             NotDelivered::IntxDisabled => dropped.intx_disabled += 1,
         }
-        interrupts.vectors[usize::from(vector)].dropped += 1;
+        interrupts.vector(vector).dropped += 1;
     }
 
     fn try_interrupt(&mut self, vector: u16) -> Result<(), NotDelivered> {

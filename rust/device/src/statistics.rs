@@ -173,8 +173,19 @@ pub struct Interrupts {
     pub dropped: Dropped,
     /// How often an INTx waited for the end of the one before; such interrupts merge.
     pub merged: u64,
-    /// By vector.
+    /// By vector, up to the last one on which there was any.
     pub vectors: Vec<Vector>,
+}
+
+impl Interrupts {
+    /// The entry of `vector`, made if there is none.
+    pub(crate) fn vector(&mut self, vector: u16) -> &mut Vector {
+        let vector = usize::from(vector);
+        if self.vectors.len() <= vector {
+            self.vectors.resize_with(vector + 1, Vector::default);
+        }
+        &mut self.vectors[vector]
+    }
 }
 
 /// Interrupts of one vector.

@@ -42,7 +42,7 @@ fn bench(shape: Shape, fault: Option<Fault>) -> Bench {
         ..LinkOptions::default()
     });
     for peer in [0, 1] {
-        bench.bring_up(peer);
+        bench.come(peer);
         let memory_bar = 0x10 + 4 * u64::from(bench.link.spec().memory_bar());
         let space = ivshmem_device::link::Space::Config;
         bench
@@ -110,7 +110,7 @@ fn a_fault_is_still_there_after_reset_and_for_the_next_client() {
         let mut bench = bench(shape, Some(fault));
         bench.link.reset(1);
         bench.link.detach(1);
-        bench.bring_up(1);
+        bench.come(1);
         assert!(probe(&mut bench, 1).is_err(), "{fault}");
     }
 }

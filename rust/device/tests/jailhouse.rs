@@ -413,8 +413,8 @@ fn a_doorbell_to_the_own_id_is_delivered() {
 #[test]
 fn doorbells_out_of_range_and_to_absent_peers_have_no_effect() {
     let mut bench = Bench::empty(demo(16));
-    bench.bring_up(0);
-    bench.bring_up(1);
+    bench.come(0);
+    bench.come(1);
     bench.ring(0, 1, 16);
     bench.ring(0, 1, 0xffff);
     bench.ring(0, 2, 0);
@@ -525,7 +525,7 @@ fn a_new_client_finds_a_fresh_device_and_can_be_rung() {
     bench.link.detach(1);
     bench.ring(0, 1, 3);
     assert_eq!(bench.arrived(1, 3), 0);
-    bench.bring_up(1);
+    bench.come(1);
     assert_eq!(bench.get(1, STATE), 0);
     bench.ring(0, 1, 3);
     assert_eq!(bench.arrived(1, 3), 1);

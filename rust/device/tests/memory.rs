@@ -145,7 +145,7 @@ fn canary_finds_a_store_to_the_output_section_of_a_peer_that_never_was_there() {
         protection: Protection::Mapped,
         ..three()
     });
-    bench.bring_up(0);
+    bench.come(0);
     bench.poke(OUTPUT_0 as usize, 1);
     bench.poke(OUTPUT_2 as usize, 1);
     let statistics = bench.statistics();

@@ -19,6 +19,8 @@ const REGION: u64 = 0x1000 + 0x1000 + 3 * 0x1000;
 /// What a peer, or the one who runs it, does.
 #[derive(Clone, Debug)]
 enum Action {
+    /// What a driver does at probe, so that interrupts arrive.
+    BringUp,
     Command(u16),
     MsixControl(u16),
     OneShot(bool),
@@ -43,25 +45,25 @@ fn action() -> impl Strategy<Value = Action> {
     let place = || 0..REGION + 0x20;
     let space = prop::sample::select(vec![Space::MsixTable, Space::Memory]);
     prop_oneof![
-        prop::sample::select(vec![0x0006, 0x0006, 0x0006, 0x0002, 0x0406, 0xffff, 0])
-            .prop_map(Command),
-        prop::sample::select(vec![0x8000, 0x8000, 0x8000, 0xc000, 0]).prop_map(MsixControl),
-        any::<bool>().prop_map(OneShot),
-        prop::sample::select(vec![1, 1, 1, 0, 3, 2]).prop_map(IntCtrl),
-        (0..PEERS as u16 + 1, 0..VECTORS as u16 + 1).prop_map(|(p, v)| Ring(p, v)),
-        (0..PEERS as u16 + 1, 0..VECTORS as u16 + 1).prop_map(|(p, v)| Ring(p, v)),
-        (0_u32..3).prop_map(State),
-        prop::sample::select(vec![ID, MAX_PEERS, INT_CTRL, DOORBELL, STATE, 0x14, 0x02])
+        4 => Just(BringUp),
+        2 => prop::sample::select(vec![0x0006, 0x0002, 0x0406, 0xffff, 0]).prop_map(Command),
+        2 => prop::sample::select(vec![0x8000, 0xc000, 0]).prop_map(MsixControl),
+        4 => any::<bool>().prop_map(OneShot),
+        4 => prop::sample::select(vec![1, 1, 0, 3, 2]).prop_map(IntCtrl),
+        8 => (0..PEERS as u16 + 1, 0..VECTORS as u16 + 1).prop_map(|(p, v)| Ring(p, v)),
+        4 => (0_u32..3).prop_map(State),
+        6 => prop::sample::select(vec![ID, MAX_PEERS, INT_CTRL, INT_CTRL, DOORBELL, STATE, 0x14, 2])
             .prop_map(Read),
-        (0..VECTORS).prop_map(SetVector),
-        Just(ClearVectors),
-        Just(SetIntx),
-        Just(Unmask),
-        (place(), 0..9_usize).prop_map(|(at, len)| Load(at, len)),
-        (place(), prop::collection::vec(any::<u8>(), 0..9)).prop_map(|(at, data)| Store(at, data)),
-        Just(Reset),
-        Just(Detach),
-        (space, any::<u64>(), 0..70_usize).prop_map(|(s, at, n)| Wild(s, at, n)),
+        2 => (0..VECTORS).prop_map(SetVector),
+        1 => Just(ClearVectors),
+        1 => Just(SetIntx),
+        3 => Just(Unmask),
+        4 => (place(), 0..9_usize).prop_map(|(at, len)| Load(at, len)),
+        4 => (place(), prop::collection::vec(any::<u8>(), 0..9))
+            .prop_map(|(at, data)| Store(at, data)),
+        1 => Just(Reset),
+        1 => Just(Detach),
+        1 => (space, any::<u64>(), 0..70_usize).prop_map(|(s, at, n)| Wild(s, at, n)),
     ]
 }
 
@@ -157,6 +159,16 @@ impl Model {
         let device = &mut self.devices[peer];
         let decoding = device.command & COMMAND_MEMORY != 0;
         match *action {
+            Action::BringUp => {
+                device.command = COMMAND_MEMORY | COMMAND_MASTER;
+                device.msix = MSIX_ENABLE;
+                device.enabled = true;
+                if self.with_msix {
+                    device.vectors = [true; VECTORS];
+                } else {
+                    (device.intx, device.masked, device.pending) = (true, false, false);
+                }
+            }
             Action::Command(value) => device.command = value & 0x0406,
             Action::MsixControl(value) => device.msix = value & 0xc000,
             Action::OneShot(on) => device.one_shot = on,
@@ -226,6 +238,7 @@ fn act(bench: &mut Bench, peer: u16, action: &Action) -> Option<Vec<u8>> {
         Some(data)
     };
     match *action {
+        Action::BringUp => bench.bring_up(peer),
         Action::Command(value) => bench.command(peer, value),
         Action::MsixControl(value) => bench.msix(peer, value),
         Action::OneShot(on) => bench.one_shot(peer, on),

@@ -69,11 +69,9 @@ impl Links {
         self.0.remove(&number).expect("links are numbered by the plan")
     }
 
-    /// The link with that number.
-    pub(crate) fn get(&mut self, number: u32) -> &mut Link {
-        self.0
-            .get_mut(&number)
-            .expect("links are numbered by the plan")
+    /// Kills all device models, as a crash would. Their statistics are lost.
+    pub(crate) fn kill(&self) -> Result<()> {
+        self.0.values().try_for_each(Link::kill)
     }
 
     /// Ends all device models and says what they saw that must not be.

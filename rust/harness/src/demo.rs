@@ -7,14 +7,15 @@ use crate::boot::{guest_spec, initramfs, judge, Links};
 use crate::process::wait_for;
 use crate::progress::Step;
 use crate::qemu::{Guest, GuestEnd, GuestSpec};
-use crate::settings::Settings;
+use crate::settings::{Kernel, Settings};
 use crate::tap::Verdict;
 use anyhow::{bail, Result};
 use clap::Args;
 use ivshmem_guest::plan::{DevicePlan, Plan};
+use std::path::PathBuf;
 
 /// QEMU's exit status when the inmate ends well, see Documentation/inmate.md.
-const INMATE_SUCCESS: i32 = 33;
+pub(crate) const INMATE_SUCCESS: i32 = 33;
 /// In front of the root cell's console.
 const ROOT_PREFIX: &str = "root cell | ";
 /// In front of the inmate's.
@@ -51,14 +52,12 @@ pub(crate) enum Victim {
 /// How a conversation went.
 #[derive(Debug)]
 pub(crate) struct Outcome {
-    /// Whatever was not as it should be.
+    /// Whatever was not as it should be, in words for the user.
     pub(crate) reasons: Vec<String>,
-    /// The root cell's console.
-    pub(crate) root: Vec<String>,
-    /// The root cell's program ended with status 0.
-    pub(crate) root_succeeded: bool,
-    /// QEMU's exit status of the inmate.
-    pub(crate) inmate_status: Option<i32>,
+    /// How the root cell's guest ended.
+    pub(crate) root: GuestEnd,
+    /// How the inmate's ended.
+    pub(crate) inmate: GuestEnd,
 }
 
 /// A text that can be shown: not empty, at most 200 bytes, no control characters.
@@ -79,102 +78,127 @@ pub(crate) fn run(settings: &Settings, conversation: &Conversation) -> Result<bo
         kernel.image_checksum()?
     );
     println!("module: {}", settings.module(&kernel).display());
-    let outcome = talk(settings, "demo", conversation, None, true)?;
+    let stage = Stage::set(settings, "demo")?;
+    let mut outcome = stage.converse("demo", conversation, None, true)?;
+    outcome.reasons.extend(stage.finish()?);
     for reason in &outcome.reasons {
         println!("demo failed: {reason}");
     }
-    let count = count_messages(&outcome.root, conversation);
+    let count = count_messages(&outcome.root.console, conversation);
     println!("demo: {count} messages received by the root cell");
     Ok(outcome.reasons.is_empty())
 }
 
-/// Runs a conversation. After 3 messages the victim dies, if there is one.
-pub(crate) fn talk(
-    settings: &Settings,
-    name: &str,
-    conversation: &Conversation,
-    victim: Option<Victim>,
-    show: bool,
-) -> Result<Outcome> {
-    let kernel = settings.kernel()?;
-    let folder = settings.run_folder(name)?;
-    let archive = folder.join("initramfs");
-    initramfs(settings, &kernel)?.write(&archive)?;
-    let peer = |peer| DevicePlan {
-        peer,
-        peers: 3,
-        ..DevicePlan::default()
-    };
-    let plan = Plan {
-        run: "demo".into(),
-        arguments: arguments(conversation, settings, victim),
-        devices: vec![peer(0)],
-        patience: settings.patience,
-    };
-    let mut links = Links::start(settings, &folder, &[peer(0), peer(1)])?;
-
-    let mut root_spec = guest_spec("root", &kernel, &archive, &plan, &links);
-    root_spec.prefix = show.then(|| ROOT_PREFIX.into());
-    let inmate_spec = GuestSpec {
-        name: "inmate".into(),
-        kernel: settings.inmate()?,
-        words: format!(
-            "greeting={} target=0 period={}",
-            quoted(&conversation.greeting),
-            conversation.period
-        ),
-        devices: links.sockets(&[peer(1)]),
-        prefix: show.then(|| INMATE_PREFIX.into()),
-        ..GuestSpec::default()
-    };
-    let step = Step::begin(format!("conversation \"{name}\""), show);
-    let mut root = Guest::start(settings, &folder, &root_spec)?;
-    let mut inmate = Guest::start(settings, &folder, &inmate_spec)?;
-    if let Some(victim) = victim {
-        wait_for_messages(settings, &mut root, 3)?;
-        match victim {
-            Victim::Inmate => inmate.kill()?,
-            Victim::RootCell => root.kill()?,
-            Victim::DeviceModel => links.get(0).kill()?,
-        }
-    }
-    let root_end = root.finish()?;
-    if victim == Some(Victim::DeviceModel) {
-        // The inmate cannot hear that the root cell has left.
-        inmate.kill()?;
-    }
-    let inmate_end = inmate.finish()?;
-    let mut reasons = verdict(conversation, &root_end, &inmate_end);
-    match victim {
-        Some(Victim::DeviceModel) => drop(links),
-        _ => reasons.extend(links.finish()?),
-    }
-    step.end(if reasons.is_empty() {
-        "well"
-    } else {
-        "ended early"
-    });
-    Ok(Outcome {
-        root_succeeded: root_end.report.contains("\nok 1 - "),
-        inmate_status: inmate_end.status.code(),
-        reasons,
-        root: root_end.console,
-    })
+/// A link for two cells, on which conversations take place one after the other.
+#[derive(Debug)]
+pub(crate) struct Stage<'a> {
+    settings: &'a Settings,
+    kernel: Kernel,
+    folder: PathBuf,
+    links: Links,
 }
 
-/// The arguments of the root cell's program.
-fn arguments(
-    conversation: &Conversation,
-    settings: &Settings,
-    victim: Option<Victim>,
-) -> Vec<String> {
-    // A test of a silent peer should not wait for a minute.
-    let timeout = if victim.is_some() { 20 } else { 60 } * settings.patience;
-    vec![
-        format!("--target=1"),
-        format!("--rounds={}", conversation.rounds),
-        format!("--timeout={timeout}"),
-    ]
+/// One of the two peers; the third of the link stays absent, as in the classic demo.
+fn peer(id: u32) -> DevicePlan {
+    DevicePlan {
+        peer: id,
+        peers: 3,
+        ..DevicePlan::default()
+    }
+}
+
+impl<'a> Stage<'a> {
+    /// Starts the link. `name` is for files.
+    pub(crate) fn set(settings: &'a Settings, name: &str) -> Result<Self> {
+        let kernel = settings.kernel()?;
+        let folder = settings.run_folder(name)?;
+        initramfs(settings, &kernel)?.write(&folder.join("initramfs"))?;
+        Ok(Self {
+            settings,
+            links: Links::start(settings, &folder, &[peer(0), peer(1)])?,
+            kernel,
+            folder,
+        })
+    }
+
+    /// Runs a conversation. After 3 messages the victim dies, if there is one.
+    pub(crate) fn converse(
+        &self,
+        name: &str,
+        conversation: &Conversation,
+        victim: Option<Victim>,
+        show: bool,
+    ) -> Result<Outcome> {
+        let step = Step::begin(format!("conversation \"{name}\""), show);
+        let mut root = self.start_root(name, conversation, victim, show)?;
+        let mut inmate = self.start_inmate(name, conversation, show)?;
+        if let Some(victim) = victim {
+            wait_for_messages(self.settings, &mut root, 3)?;
+            match victim {
+                Victim::Inmate => inmate.kill()?,
+                Victim::RootCell => root.kill()?,
+                Victim::DeviceModel => self.links.kill()?,
+            }
+        }
+        let root = root.finish()?;
+        let inmate = inmate.finish()?;
+        let reasons = verdict(conversation, &root, &inmate);
+        step.end(if reasons.is_empty() { "complete" } else { "broken off" });
+        Ok(Outcome {
+            reasons,
+            root,
+            inmate,
+        })
+    }
+
+    /// Ends the link, and says what the device model saw that must not be.
+    pub(crate) fn finish(self) -> Result<Vec<String>> {
+        self.links.finish()
+    }
+
+    fn start_root(
+        &self,
+        name: &str,
+        conversation: &Conversation,
+        victim: Option<Victim>,
+        show: bool,
+    ) -> Result<Guest> {
+        // A test of a silent peer should not wait for a minute.
+        let timeout = if victim.is_some() { 15 } else { 60 } * self.settings.patience;
+        let plan = Plan {
+            run: "demo".into(),
+            arguments: vec![
+                "--target=1".into(),
+                format!("--rounds={}", conversation.rounds),
+                format!("--timeout={timeout}"),
+            ],
+            devices: vec![peer(0)],
+            patience: self.settings.patience,
+        };
+        let archive = self.folder.join("initramfs");
+        let file = format!("{name}-root");
+        let mut spec = guest_spec(&file, &self.kernel, &archive, &plan, &self.links);
+        spec.prefix = show.then(|| ROOT_PREFIX.into());
+        Guest::start(self.settings, &self.folder, &spec)
+    }
+
+    fn start_inmate(&self, name: &str, conversation: &Conversation, show: bool) -> Result<Guest> {
+        // Should nothing else end it, its own limit does.
+        let timeout = 120 * self.settings.patience;
+        let spec = GuestSpec {
+            name: format!("{name}-inmate"),
+            kernel: self.settings.inmate()?,
+            words: format!(
+                "greeting={} target=0 period={} timeout={timeout}",
+                quoted(&conversation.greeting),
+                conversation.period
+            ),
+            devices: self.links.sockets(&[peer(1)]),
+            prefix: show.then(|| INMATE_PREFIX.into()),
+            ..GuestSpec::default()
+        };
+        Guest::start(self.settings, &self.folder, &spec)
+    }
 }
 
 fn wait_for_messages(settings: &Settings, root: &mut Guest, count: usize) -> Result<()> {

@@ -16,6 +16,7 @@ mod boot;
 mod console;
 mod cpio;
 mod demo;
+mod failures;
 mod initramfs;
 mod link;
 mod pairs;
@@ -66,6 +67,8 @@ enum Command {
         #[arg(long, value_name = "N", default_value_t = 100_000)]
         count: u64,
     },
+    /// Let cells and the device model die in the middle of a conversation
+    Failures,
     /// Print the closing line over all results in a folder
     Summary {
         /// The folder with *.tap
@@ -101,6 +104,10 @@ fn run(cli: &Cli) -> Result<bool> {
         Command::Doorbells { count } => {
             let results = pairs::run(settings, *count)?;
             write_results(settings, "doorbells", &results)
+        }
+        Command::Failures => {
+            let results = failures::run(settings)?;
+            write_results(settings, "failures", &results)
         }
         Command::Summary { directory } => {
             let summary = summary::Summary::of_directory(directory)?;

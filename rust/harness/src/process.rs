@@ -116,6 +116,11 @@ impl Process {
         Ok(())
     }
 
+    /// Kills it. It must not have been waited for.
+    pub(crate) fn kill(&self) -> Result<()> {
+        Ok(kill_process(self.pid(), Signal::KILL)?)
+    }
+
     fn pid(&self) -> Pid {
         Pid::from_child(&self.child)
     }

@@ -73,13 +73,19 @@ impl Bench {
     pub(crate) fn new(options: LinkOptions) -> Self {
         let mut bench = Self::empty(options);
         for peer in bench.link.spec().peers() {
-            bench.bring_up(peer);
+            bench.come(peer);
         }
         bench
     }
 
-    pub(crate) fn bring_up(&mut self, peer: u16) {
+    /// A client comes and brings up its device.
+    pub(crate) fn come(&mut self, peer: u16) {
         self.link.attach(peer, PeerKind::Client);
+        self.bring_up(peer);
+    }
+
+    /// What a driver does at probe.
+    pub(crate) fn bring_up(&mut self, peer: u16) {
         self.command(peer, COMMAND_MEMORY | COMMAND_MASTER);
         self.set_lines(peer);
         self.msix(peer, MSIX_ENABLE);
