@@ -27,6 +27,7 @@ use crate::{
             Config, //
         },
     },
+    counters,
     file::OpenFile,
     link::{
         Identity,
@@ -255,6 +256,7 @@ impl Driver for IvshmemDriver {
             .request_interrupts(wanted, &number, &link)
             .map_err(|error| unavailable(device, "neither MSI-X nor INTx", error))?;
         link.start(granted)?;
+        binding.inspect(fmt!("ivshmem{}", number.get()), &link, counters::show);
         // Last: programs may open it at once.
         binding
             .publish(number, link.clone())

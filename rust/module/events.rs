@@ -15,6 +15,7 @@
 use crate::{
     abi::{
         memory::SharedMemory,
+        trace,
         uapi::{
             ivshmem_event,
             IVSHMEM_EVENT_DOORBELL,
@@ -32,6 +33,7 @@ use crate::{
         EventFds,
         Trigger, //
     },
+    link::Identity,
     protocol::v2::{
         layout::Layout,
         state_table::StateTable, //
@@ -51,6 +53,8 @@ use kernel::{
         SpinLockIrq, //
     },
 };
+
+pub(crate) mod inspect;
 
 /// What has happened on one vector since the device was bound.
 #[derive(Clone, Copy)]
@@ -74,6 +78,8 @@ struct Peer {
 
 /// All that has happened.
 struct Table {
+    /// The N of ivshmemN.
+    device: u32,
     vectors: KVVec<Vector>,
     peers: KVVec<Peer>,
     /// Grows whenever something happens.
@@ -94,6 +100,7 @@ impl Table {
             }
             match table.get(id) {
                 Some(state) if state != peer.state => {
+                    trace::state_change(self.device, id.into(), peer.state, state);
                     *peer = Peer {
                         state,
                         changes: peer.changes + 1,
@@ -123,14 +130,15 @@ pub(crate) struct Events {
 }
 
 impl Events {
-    /// Nothing has happened yet on `vectors` vectors; states are as the table has them now.
+    /// Nothing has happened yet; states are as the table has them now.
     pub(crate) fn new(
-        vectors: u16,
-        layout: &Layout,
+        identity: &Identity,
         memory: &SharedMemory,
     ) -> Result<impl PinInit<Self, Error>> {
-        let layout = *layout;
+        let layout = identity.layout;
+        let vectors = identity.vectors_wanted();
         let mut table = Table {
+            device: identity.number,
             vectors: filled(vectors, Vector { count: 0, time: 0 })?,
             peers: filled(
                 layout.max_peers(),

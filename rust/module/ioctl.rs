@@ -153,7 +153,7 @@ fn doorbell(link: &Link, file: &File, argument: Argument) -> Result {
         .ok()
         .filter(|&vector| vector < link.identity.vectors)
         .ok_or(ENXIO)?;
-    link.enter()?.registers().ring(peer, vector)
+    link.ring(peer, vector)
 }
 
 fn events(open: &OpenFile, file: &File, argument: Argument) -> Result {
@@ -179,7 +179,10 @@ fn events(open: &OpenFile, file: &File, argument: Argument) -> Result {
                 }
                 // Another thread was faster: look what is left.
             }
-            None => cursor.wait(&link.events, deadline, || link.is_gone())?,
+            None => {
+                cursor.wait(&link.events, deadline, || link.is_gone())?;
+                link.counters.wakeups.increment();
+            }
         }
     }
 }

@@ -11,6 +11,9 @@
 //! | `events.rs` | what has happened on a link, and what a file has seen of it |
 //! | `eventfds.rs` | which eventfds are counted up at which events |
 //! | `state.rs` | which file owns our state |
+//! | `attributes.rs` | what stands in sysfs |
+//! | `counters.rs` | what is counted, and debugfs |
+//! | `fdinfo.rs` | what /proc says of an open file |
 //! | `file.rs` | an open `/dev/ivshmemN` |
 //! | `region.rs` | reading and writing the shared memory |
 //! | `ioctl.rs` | the ioctls |
@@ -28,9 +31,12 @@ use kernel::{
 };
 
 mod abi;
+mod attributes;
+mod counters;
 mod driver;
 mod eventfds;
 mod events;
+mod fdinfo;
 mod file;
 mod ioctl;
 mod link;
@@ -47,6 +53,7 @@ struct IvshmemModule {
     #[pin]
     _driver: Registration<pci::Adapter<abi::binding::Adapter<driver::IvshmemDriver>>>,
     _class: abi::chrdev::Registration,
+    _debugfs: abi::debugfs::Registration,
 }
 
 impl InPlaceModule for IvshmemModule {
@@ -56,6 +63,7 @@ impl InPlaceModule for IvshmemModule {
             let class = abi::chrdev::Registration::new()?;
             Ok(try_pin_init!(Self {
                 _class: class,
+                _debugfs: abi::debugfs::Registration::new(c"ivshmem"),
                 _driver <- Registration::new(<LocalModule as kernel::ModuleMetadata>::NAME, module),
             }))
         })

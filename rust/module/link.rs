@@ -13,8 +13,10 @@ use crate::{
     abi::{
         irq::Granted,
         memory::SharedMemory,
+        trace,
         vma::Mappings, //
     },
+    counters::Counters,
     events::Events,
     protocol::v2::{
         config::Protocol,
@@ -82,6 +84,8 @@ pub(crate) struct Link {
     gone: Atomic<bool>,
     #[pin]
     inside: Srcu,
+    /// What is counted besides.
+    pub(crate) counters: Counters,
     /// What has happened.
     #[pin]
     pub(crate) events: Events,
@@ -102,7 +106,7 @@ impl Link {
         memory: SharedMemory,
     ) -> impl PinInit<Self, Error> + 'a {
         pin_init::pin_init_scope(move || {
-            let events = Events::new(identity.vectors_wanted(), &identity.layout, &memory)?;
+            let events = Events::new(&identity, &memory)?;
             Ok(try_pin_init!(Self {
                 identity,
                 registers,
@@ -111,6 +115,7 @@ impl Link {
                 granted: SetOnce::new(),
                 gone: Atomic::new(false),
                 inside <- new_srcu!("ivshmem_inside"),
+                counters: Counters::new(),
                 events <- events,
                 state <- OwnState::new(),
                 mappings <- Mappings::new(),
@@ -159,8 +164,23 @@ impl Link {
         self.granted.copy()
     }
 
+    /// Interrupts `peer` on `vector` for a program.
+    ///
+    /// # Errors
+    ///
+    /// `ENODEV` if the device is gone.
+    pub(crate) fn ring(&self, peer: u16, vector: u16) -> Result {
+        let inside = self.enter()?;
+        // Before: the answer may be traced sooner than this goes on.
+        trace::doorbell(self.identity.number, peer.into(), vector.into());
+        inside.registers().ring(peer, vector)?;
+        self.counters.doorbells_rung.increment();
+        Ok(())
+    }
+
     /// An interrupt on `vector`. In hard interrupt context, only while the device is bound.
     pub(crate) fn interrupt(&self, vector: u16) {
+        trace::interrupt(self.identity.number, vector.into());
         // Handlers are freed before the device is unbound, so this needs not enter.
         if let Some(memory) = self.memory.try_access() {
             self.events.interrupt(vector, &memory);
@@ -181,6 +201,7 @@ impl Link {
     pub(crate) fn kill(&self) {
         self.gone.store(true, Release);
         self.inside.synchronize();
+        trace::gone(self.identity.number);
         self.events.wake_all();
         self.mappings.zap();
     }

@@ -12,6 +12,7 @@ use super::{
         Node,
         Number, //
     },
+    debugfs,
     fops::Operations,
     irq::{
         Granted,
@@ -22,14 +23,23 @@ use super::{
         Enabled, //
     },
 };
-use core::marker::PhantomData;
+use core::{
+    convert::Infallible,
+    marker::PhantomData, //
+};
 use kernel::{
+    debugfs::{
+        Scope,
+        ScopedDir, //
+    },
     device::{
         Bound,
         Core, //
     },
+    fmt,
     pci,
     prelude::*,
+    str::CString,
     sync::Arc, //
 };
 
@@ -58,9 +68,13 @@ pub(crate) trait Driver: Sized + 'static {
     fn unbind(shared: &Self::Shared);
 }
 
+/// A directory in debugfs.
+type Inspection<T> = Pin<KBox<Scope<Arc<<T as Driver>::Shared>>>>;
+
 /// What exists while a driver is bound to a device.
 pub(crate) struct Binding<'bound, T: Driver> {
     // Dropped in this order, after `drop`: users before what they use.
+    inspection: Option<Inspection<T>>,
     node: Option<Node<T::File>>,
     interrupts: Option<Interrupts<'bound, T>>,
     claim: Option<BarClaim<'bound>>,
@@ -100,6 +114,22 @@ impl<'bound, T: Driver> Binding<'bound, T> {
         Ok(granted)
     }
 
+    /// Makes a directory for the device in debugfs, which `fill` fills with files. They go before
+    /// anything else does. Not being able to is no error, as everywhere in debugfs.
+    pub(crate) fn inspect(
+        &mut self,
+        name: fmt::Arguments<'_>,
+        shared: &Arc<T::Shared>,
+        fill: impl for<'data, 'dir> FnOnce(&'data Arc<T::Shared>, &'dir ScopedDir<'data, 'dir>),
+    ) {
+        self.inspection = debugfs::root()
+            .zip(CString::try_from_fmt(name).ok())
+            .and_then(|(root, name)| {
+                let scope = root.scope::<_, Infallible, _>(shared.clone(), &name, fill);
+                KBox::pin_init(scope, GFP_KERNEL).ok()
+            });
+    }
+
     /// Makes the node, which user space can open from now on.
     pub(crate) fn publish(&mut self, number: Number, shared: Arc<T::Shared>) -> Result {
         self.node = Some(Node::new(self.device.as_ref(), number, shared)?);
@@ -129,6 +159,7 @@ impl<T: Driver> pci::Driver for Adapter<T> {
         _info: Option<&'bound Self::IdInfo>,
     ) -> impl PinInit<Self::Data<'bound>, Error> + 'bound {
         let mut binding = Binding {
+            inspection: None,
             node: None,
             interrupts: None,
             claim: None,
