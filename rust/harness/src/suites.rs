@@ -12,7 +12,17 @@ use std::path::Path;
 
 /// All suites that a guest with good devices runs.
 const COMMON: &[&str] = &[
-    "info", "region", "mapping", "ioctl", "state", "events", "poll", "node", "module", "removal",
+    "info",
+    "region",
+    "mapping",
+    "ioctl",
+    "state",
+    "events",
+    "subscription",
+    "poll",
+    "node",
+    "module",
+    "removal",
 ];
 
 /// What is malformed, by the device model's names. `capability-loop` is missing: stock QEMU follows

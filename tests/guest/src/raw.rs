@@ -330,6 +330,10 @@ unsafe impl Plain for ivshmem::uapi::ivshmem_state {}
 // SAFETY: as above.
 unsafe impl Plain for ivshmem::uapi::ivshmem_doorbell {}
 // SAFETY: as above.
+unsafe impl Plain for ivshmem::uapi::ivshmem_subscribe {}
+// SAFETY: as above.
+unsafe impl Plain for ivshmem::uapi::ivshmem_eventfd {}
+// SAFETY: as above.
 unsafe impl Plain for ivshmem::uapi::ivshmem_events {}
 // SAFETY: as above.
 unsafe impl Plain for ivshmem::uapi::ivshmem_event {}

@@ -16,6 +16,7 @@ mod poll;
 mod region;
 mod removal;
 mod state;
+mod subscription;
 
 use crate::system;
 use ivshmem::{Deadline, Device, Event, EventBuffer, EventKind, Section};
@@ -66,6 +67,7 @@ pub(crate) const ALL: &[(&str, &[Test])] = &[
     ("ioctl", ioctl::TESTS),
     ("state", state::TESTS),
     ("events", events::TESTS),
+    ("subscription", subscription::TESTS),
     ("poll", poll::TESTS),
     ("node", node::TESTS),
     ("module", module::TESTS),
