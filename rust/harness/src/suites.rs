@@ -21,6 +21,8 @@ const COMMON: &[&str] = &[
     "subscription",
     "poll",
     "node",
+    "visibility",
+    "tracing",
     "module",
     "removal",
 ];

@@ -17,6 +17,8 @@ mod region;
 mod removal;
 mod state;
 mod subscription;
+mod tracing;
+mod visibility;
 
 use crate::system;
 use ivshmem::{Deadline, Device, Event, EventBuffer, EventKind, Section};
@@ -70,6 +72,8 @@ pub(crate) const ALL: &[(&str, &[Test])] = &[
     ("subscription", subscription::TESTS),
     ("poll", poll::TESTS),
     ("node", node::TESTS),
+    ("visibility", visibility::TESTS),
+    ("tracing", tracing::TESTS),
     ("module", module::TESTS),
     ("removal", removal::TESTS),
     ("malformed", malformed::TESTS),
