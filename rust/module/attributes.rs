@@ -66,6 +66,7 @@ fn interrupt_mode(link: &Link, text: &mut Text<'_>) -> Result {
     let mode = match granted.mode {
         irq::Mode::MsiX => "msix",
         irq::Mode::Intx => "intx",
+        irq::Mode::Polling => "polling",
     };
     text.set(fmt!("{mode}"))
 }

@@ -55,6 +55,8 @@ pub(crate) struct Counters {
     pub(crate) doorbells_rung: Counter,
     /// Calls that waited and were woken by an event.
     pub(crate) wakeups: Counter,
+    /// Times the device was silenced because it interrupted too often.
+    pub(crate) throttles: Counter,
     /// Files that are open.
     files_open: Counter,
 }
@@ -65,8 +67,14 @@ impl Counters {
         Self {
             doorbells_rung: Counter::new(),
             wakeups: Counter::new(),
+            throttles: Counter::new(),
             files_open: Counter::new(),
         }
+    }
+
+    /// How many files are open.
+    pub(crate) fn files_open(&self) -> u64 {
+        self.files_open.get()
     }
 }
 
@@ -102,6 +110,9 @@ pub(crate) fn show<'data>(link: &'data Arc<Link>, dir: &ScopedDir<'data, '_>) {
     });
     dir.read_callback_file(c"wakeups", link, &|link: &Arc<Link>, f| {
         number(&link.counters.wakeups, f)
+    });
+    dir.read_callback_file(c"throttles", link, &|link: &Arc<Link>, f| {
+        number(&link.counters.throttles, f)
     });
     dir.read_callback_file(c"files_open", link, &|link: &Arc<Link>, f| {
         number(&link.counters.files_open, f)

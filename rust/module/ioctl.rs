@@ -89,6 +89,7 @@ fn info(link: &Link, argument: Argument) -> Result {
         interrupt_mode: match granted.mode {
             irq::Mode::MsiX => uapi::IVSHMEM_INTERRUPT_MSIX,
             irq::Mode::Intx => uapi::IVSHMEM_INTERRUPT_INTX,
+            irq::Mode::Polling => uapi::IVSHMEM_INTERRUPT_POLLING,
         },
         protocol: identity.protocol.0.into(),
         reserved: 0,
@@ -180,6 +181,13 @@ fn events(open: &OpenFile, file: &File, argument: Argument) -> Result {
                 // Another thread was faster: look what is left.
             }
             None => {
+                let polling = link
+                    .granted()
+                    .is_some_and(|it| it.mode == irq::Mode::Polling);
+                if polling && deadline != Deadline::Now && !cursor.wants_states() {
+                    // Nothing would ever end the wait.
+                    return Err(EOPNOTSUPP);
+                }
                 cursor.wait(&link.events, deadline, || link.is_gone())?;
                 link.counters.wakeups.increment();
             }

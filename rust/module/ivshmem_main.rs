@@ -8,6 +8,7 @@
 //! | `driver.rs` | which devices are bound; bringing one up and taking it down |
 //! | `registers.rs` | the registers of a device |
 //! | `link.rs` | our end of a link: all that files share, and who may touch the device when |
+//! | `int_ctrl.rs` | whether the device may interrupt us: storms |
 //! | `events.rs` | what has happened on a link, and what a file has seen of it |
 //! | `eventfds.rs` | which eventfds are counted up at which events |
 //! | `state.rs` | which file owns our state |
@@ -38,6 +39,7 @@ mod eventfds;
 mod events;
 mod fdinfo;
 mod file;
+mod int_ctrl;
 mod ioctl;
 mod link;
 // Public, as its files are in the crate that user space builds of them.
@@ -76,4 +78,10 @@ module! {
     authors: ["The ivshmem authors"],
     description: "IVSHMEM v2: shared memory and doorbells between cells",
     license: "GPL",
+    params: {
+        throttle: u32 {
+            default: 100_000,
+            description: "Most interrupts per second and device; 0 = no limit",
+        },
+    },
 }

@@ -11,13 +11,24 @@
 
 use crate::{
     abi::{
-        irq::Granted,
+        irq::{
+            self,
+            Granted, //
+        },
         memory::SharedMemory,
         trace,
-        vma::Mappings, //
+        vma::Mappings,
+        wait::{
+            self,
+            Deadline, //
+        },
     },
     counters::Counters,
     events::Events,
+    int_ctrl::{
+        self,
+        IntCtrl, //
+    },
     protocol::v2::{
         config::Protocol,
         layout::{
@@ -29,6 +40,7 @@ use crate::{
     registers::Registers,
     state::OwnState, //
 };
+use core::time::Duration;
 use kernel::{
     device::Bound,
     devres::Devres,
@@ -68,6 +80,16 @@ impl Identity {
     }
 }
 
+/// How often states are looked at where the device cannot interrupt.
+const POLLING_PERIOD: Duration = Duration::from_millis(10);
+
+/// How often they are looked at where it can, while a file is open: some interrupts may be lost, for
+/// instance while Linux moves them to another CPU.
+const WATCH_PERIOD: Duration = Duration::from_secs(1);
+
+/// How long an interrupt to ourselves may take, in nanoseconds.
+const SELF_TEST_LIMIT: i64 = 1_000_000_000;
+
 /// Most vectors that we take: they are scarce on some machines, and no one device may have them all.
 /// Jailhouse has at most 16.
 const VECTORS_MAX: u16 = 64;
@@ -81,6 +103,9 @@ pub(crate) struct Link {
     memory: Devres<SharedMemory>,
     page_aligned: bool,
     granted: SetOnce<Granted>,
+    self_test: SetOnce<bool>,
+    #[pin]
+    int_ctrl: IntCtrl,
     gone: Atomic<bool>,
     #[pin]
     inside: Srcu,
@@ -113,6 +138,8 @@ impl Link {
                 page_aligned: memory.is_page_aligned(),
                 memory: Devres::new(device.as_ref(), memory)?,
                 granted: SetOnce::new(),
+                self_test: SetOnce::new(),
+                int_ctrl <- IntCtrl::new(crate::module_parameters::throttle.value()),
                 gone: Atomic::new(false),
                 inside <- new_srcu!("ivshmem_inside"),
                 counters: Counters::new(),
@@ -179,18 +206,71 @@ impl Link {
     }
 
     /// An interrupt on `vector`. In hard interrupt context, only while the device is bound.
-    pub(crate) fn interrupt(&self, vector: u16) {
+    ///
+    /// A result wants [`Self::tick`] called after that time.
+    pub(crate) fn interrupt(&self, vector: u16) -> Option<Duration> {
         trace::interrupt(self.identity.number, vector.into());
         // Handlers are freed before the device is unbound, so this needs not enter.
         if let Some(memory) = self.memory.try_access() {
             self.events.interrupt(vector, &memory);
         }
+        if self.int_ctrl.take(&self.registers, wait::now()) {
+            self.counters.throttles.increment();
+            return Some(int_ctrl::PAUSE);
+        }
+        None
+    }
+
+    /// When [`Self::tick`] is to be called next.
+    pub(crate) fn next_tick(&self) -> Option<Duration> {
+        if self.is_gone() {
+            None
+        } else if self.int_ctrl.is_paused() {
+            Some(int_ctrl::PAUSE)
+        } else if self.granted()?.mode == irq::Mode::Polling {
+            Some(POLLING_PERIOD)
+        } else {
+            Some(WATCH_PERIOD)
+        }
+    }
+
+    /// Ends a pause of the device, and looks for what no interrupt has told of. In hard interrupt
+    /// context, only while the device is bound.
+    pub(crate) fn tick(&self) {
+        let (Some(memory), Some(granted)) = (self.memory.try_access(), self.granted()) else {
+            return;
+        };
+        if self.int_ctrl.resume(&self.registers) {
+            self.events.lose(&memory);
+        } else if granted.mode == irq::Mode::Polling {
+            self.events.rescan(&memory);
+        } else if self.counters.files_open() > 0 {
+            self.events.watch(&memory);
+        }
+    }
+
+    /// Whether an interrupt that we sent to ourselves has arrived, once that has been tried.
+    pub(crate) fn self_test(&self) -> Option<bool> {
+        self.self_test.copy()
+    }
+
+    /// Finds out whether interrupts arrive: rings ourselves. Waits for [`SELF_TEST_LIMIT`] at most.
+    fn test_interrupts(&self) -> Result {
+        let inside = self.enter()?;
+        inside.registers().ring(self.layout().id(), 0)?;
+        let limit = wait::now() + SELF_TEST_LIMIT;
+        let passed = self.events.wait_for(0, Deadline::At(limit));
+        self.self_test.populate(passed);
+        Ok(())
     }
 
     /// Lets the device interrupt us on the vectors that we have got.
     pub(crate) fn start(&self, granted: Granted) -> Result {
         self.granted.populate(granted);
-        self.registers.set_interrupts(true)?;
+        if granted.mode != irq::Mode::Polling {
+            self.int_ctrl.open(&self.registers)?;
+            self.test_interrupts()?;
+        }
         // What changed before was dropped by the device.
         self.events.rescan(&*self.enter()?.memory()?);
         Ok(())
@@ -210,8 +290,8 @@ impl Link {
     ///
     /// No file may be inside.
     pub(crate) fn quiesce(&self) {
-        // They fail only where there are no registers any more.
-        let _ = self.registers.set_interrupts(false);
+        self.int_ctrl.close(&self.registers);
+        // Fails only where there is no register any more.
         let _ = self.registers.set_state(0);
     }
 }

@@ -22,10 +22,12 @@ use super::{
         BarClaim,
         Enabled, //
     },
+    timer::Timer,
 };
 use core::{
     convert::Infallible,
-    marker::PhantomData, //
+    marker::PhantomData,
+    time::Duration, //
 };
 use kernel::{
     debugfs::{
@@ -60,8 +62,16 @@ pub(crate) trait Driver: Sized + 'static {
         binding: &mut Binding<'bound, Self>,
     ) -> Result;
 
-    /// An interrupt on `vector`. Called in hard interrupt context.
-    fn interrupt(shared: &Self::Shared, vector: u16);
+    /// An interrupt on `vector`. Called in hard interrupt context. A result wants
+    /// [`Self::tick`] called after that time, not when it would have been.
+    fn interrupt(shared: &Self::Shared, vector: u16) -> Option<Duration>;
+
+    /// The timer. Called in hard interrupt context.
+    fn tick(shared: &Self::Shared);
+
+    /// When [`Self::tick`] is to be called next; never again if this says nothing. From any
+    /// context.
+    fn next_tick(shared: &Self::Shared) -> Option<Duration>;
 
     /// The device goes, or probe has failed after [`Binding::share`]: called first, once, while
     /// everything still works.
@@ -77,6 +87,7 @@ pub(crate) struct Binding<'bound, T: Driver> {
     inspection: Option<Inspection<T>>,
     node: Option<Node<T::File>>,
     interrupts: Option<Interrupts<'bound, T>>,
+    timer: Option<Arc<Timer<T>>>,
     claim: Option<BarClaim<'bound>>,
     enabled: Option<Enabled<'bound>>,
     shared: Option<Arc<T::Shared>>,
@@ -90,9 +101,21 @@ impl<'bound, T: Driver> Binding<'bound, T> {
         Ok(())
     }
 
-    /// Has [`Driver::unbind`] called for `shared` when the binding ends, for whatever reason.
-    pub(crate) fn share(&mut self, shared: &Arc<T::Shared>) {
+    /// Has [`Driver::unbind`] called for `shared` when the binding ends, for whatever reason, and
+    /// makes its timer, which does not run yet.
+    pub(crate) fn share(&mut self, shared: &Arc<T::Shared>) -> Result {
+        self.timer = Some(Timer::new(shared.clone())?);
         self.shared = Some(shared.clone());
+        Ok(())
+    }
+
+    /// Has [`Driver::tick`] called after [`Driver::next_tick`].
+    pub(crate) fn start_timer(&self) {
+        if let (Some(timer), Some(shared)) = (&self.timer, &self.shared) {
+            if let Some(delay) = T::next_tick(shared) {
+                timer.arm(delay);
+            }
+        }
     }
 
     /// Claims a BAR.
@@ -109,7 +132,9 @@ impl<'bound, T: Driver> Binding<'bound, T> {
         number: &Number,
         shared: &Arc<T::Shared>,
     ) -> Result<Granted> {
-        let (interrupts, granted) = Interrupts::request(self.device, wanted, number.get(), shared)?;
+        let timer = self.timer.as_ref().ok_or(EINVAL)?;
+        let (interrupts, granted) =
+            Interrupts::request(self.device, wanted, number.get(), shared, timer)?;
         self.interrupts = Some(interrupts);
         Ok(granted)
     }
@@ -162,6 +187,7 @@ impl<T: Driver> pci::Driver for Adapter<T> {
             inspection: None,
             node: None,
             interrupts: None,
+            timer: None,
             claim: None,
             enabled: None,
             shared: None,

@@ -19,6 +19,7 @@
 //! | `trace.{c,h,rs}` | tracepoints |
 //! | `vma.rs` | user mappings that are filled on demand and can be taken away |
 //! | `wait.rs` | wait queue with poll and absolute deadlines |
+//! | `timer.rs` | a driver's timer, which interrupts can hurry |
 //! | `uapi.rs` | types of the user-space interface, extensible structures |
 //! | `stubs.{c,h,rs}` | C inline functions and macros that Rust cannot reach |
 
@@ -32,6 +33,7 @@ pub(crate) mod memory;
 pub(crate) mod pci;
 mod stubs;
 pub(crate) mod sysfs;
+mod timer;
 pub(crate) mod trace;
 pub(crate) mod uapi;
 pub(crate) mod vma;
