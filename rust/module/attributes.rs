@@ -30,6 +30,7 @@ pub(crate) fn groups() -> Groups<OpenFile> {
             c"vectors": |link, text| text.set(fmt!("{}", link.identity.vectors)),
             c"vectors_enabled": vectors_enabled,
             c"interrupt_mode": interrupt_mode,
+            c"self_test": self_test,
             c"region_size": |link, text| text.set(fmt!("{:#x}", link.layout().region_size())),
             c"state": state,
         }
@@ -69,6 +70,15 @@ fn interrupt_mode(link: &Link, text: &mut Text<'_>) -> Result {
         irq::Mode::Polling => "polling",
     };
     text.set(fmt!("{mode}"))
+}
+
+fn self_test(link: &Link, text: &mut Text<'_>) -> Result {
+    let result = match link.self_test() {
+        Some(true) => "passed",
+        Some(false) => "failed",
+        None => "not done",
+    };
+    text.set(fmt!("{result}"))
 }
 
 /// Our state as the peers see it.

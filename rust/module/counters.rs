@@ -117,6 +117,9 @@ pub(crate) fn show<'data>(link: &'data Arc<Link>, dir: &ScopedDir<'data, '_>) {
     dir.read_callback_file(c"files_open", link, &|link: &Arc<Link>, f| {
         number(&link.counters.files_open, f)
     });
+    dir.read_callback_file(c"may_have_lost", link, &|link: &Arc<Link>, f| {
+        writeln!(f, "{}", link.events.times_lost())
+    });
     dir.read_callback_file(c"vectors", link, &|link: &Arc<Link>, f| vectors(link, f));
     dir.read_callback_file(c"peers", link, &|link: &Arc<Link>, f| peers(link, f));
 }

@@ -94,6 +94,7 @@ struct Table {
 impl Table {
     /// There was a time in which the device could not interrupt.
     fn lose(&mut self) {
+        trace::may_have_lost(self.device);
         self.lost += 1;
         self.generation += 1;
     }

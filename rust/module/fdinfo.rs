@@ -10,6 +10,7 @@ use crate::{
         uapi::{
             ivshmem_event,
             IVSHMEM_EVENT_DOORBELL,
+            IVSHMEM_EVENT_MAY_HAVE_LOST,
             IVSHMEM_EVENT_STATE, //
         },
     },
@@ -78,14 +79,17 @@ fn subscription(to: &SeqFile, name: &str, subscribed: &Subscribed) {
     seq_print!(to, "\n");
 }
 
-/// Index and count of each event of a kind that the file has not seen, like `0:12 3:1`.
+/// Index and count of each event of a kind that the file has not seen, like `0:12 3:1`; with a `+`
+/// behind it where there may have been more.
 fn unseen(to: &SeqFile, name: &str, kind: u32, events: &[ivshmem_event]) {
     seq_print!(to, "ivshmem-unseen-{name}:\t");
     let mut separator = "";
     for event in events.iter().filter(|event| event.kind == kind) {
         // One of them is 0.
         let count = event.count + event.changes;
-        seq_print!(to, "{separator}{}:{count}", event.index);
+        let lost = event.flags & IVSHMEM_EVENT_MAY_HAVE_LOST != 0;
+        let more = if lost { "+" } else { "" };
+        seq_print!(to, "{separator}{}:{count}{more}", event.index);
         separator = " ";
     }
     seq_print!(to, "\n");

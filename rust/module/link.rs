@@ -215,6 +215,7 @@ impl Link {
             self.events.interrupt(vector, &memory);
         }
         if self.int_ctrl.take(&self.registers, wait::now()) {
+            trace::throttle(self.identity.number);
             self.counters.throttles.increment();
             return Some(int_ctrl::PAUSE);
         }

@@ -27,6 +27,16 @@ void ivshmem_trace_state_change(u32 device, u32 peer, u32 old_state, u32 new_sta
 	trace_ivshmem_state_change(device, peer, old_state, new_state);
 }
 
+void ivshmem_trace_throttle(u32 device)
+{
+	trace_ivshmem_throttle(device);
+}
+
+void ivshmem_trace_may_have_lost(u32 device)
+{
+	trace_ivshmem_may_have_lost(device);
+}
+
 void ivshmem_trace_open(u32 device, u64 file)
 {
 	trace_ivshmem_open(device, file);

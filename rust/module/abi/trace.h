@@ -15,6 +15,8 @@ void ivshmem_trace_interrupt(u32 device, u32 vector);
 void ivshmem_trace_doorbell(u32 device, u32 peer, u32 vector);
 void ivshmem_trace_state_set(u32 device, u32 state);
 void ivshmem_trace_state_change(u32 device, u32 peer, u32 old_state, u32 new_state);
+void ivshmem_trace_throttle(u32 device);
+void ivshmem_trace_may_have_lost(u32 device);
 void ivshmem_trace_open(u32 device, u64 file);
 void ivshmem_trace_release(u32 device, u64 file);
 void ivshmem_trace_gone(u32 device);
@@ -117,7 +119,7 @@ DEFINE_EVENT(ivshmem_file, ivshmem_release,
 	TP_ARGS(device, file)
 );
 
-TRACE_EVENT(ivshmem_gone,
+DECLARE_EVENT_CLASS(ivshmem_device,
 	TP_PROTO(u32 device),
 	TP_ARGS(device),
 	TP_STRUCT__entry(
@@ -127,6 +129,21 @@ TRACE_EVENT(ivshmem_gone,
 		__entry->device = device;
 	),
 	TP_printk("device=%u", __entry->device)
+);
+
+DEFINE_EVENT(ivshmem_device, ivshmem_throttle,
+	TP_PROTO(u32 device),
+	TP_ARGS(device)
+);
+
+DEFINE_EVENT(ivshmem_device, ivshmem_may_have_lost,
+	TP_PROTO(u32 device),
+	TP_ARGS(device)
+);
+
+DEFINE_EVENT(ivshmem_device, ivshmem_gone,
+	TP_PROTO(u32 device),
+	TP_ARGS(device)
 );
 
 TRACE_EVENT(ivshmem_fault,

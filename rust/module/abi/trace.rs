@@ -24,6 +24,14 @@ unsafe extern "C" {
     #[link_name = "ivshmem_trace_state_change"]
     pub(crate) safe fn state_change(device: u32, peer: u32, old_state: u32, new_state: u32);
 
+    /// The device has been silenced for a while, as it interrupts too often.
+    #[link_name = "ivshmem_trace_throttle"]
+    pub(crate) safe fn throttle(device: u32);
+
+    /// The device could not interrupt for some time: files are told that events may have been lost.
+    #[link_name = "ivshmem_trace_may_have_lost"]
+    pub(crate) safe fn may_have_lost(device: u32);
+
     /// A file has been opened.
     #[link_name = "ivshmem_trace_open"]
     pub(crate) safe fn open(device: u32, file: u64);

@@ -29,6 +29,11 @@ impl Events {
         })
     }
 
+    /// Times in which the device could not interrupt.
+    pub(crate) fn times_lost(&self) -> u64 {
+        self.table.lock().lost
+    }
+
     /// State of `peer` when it was last looked at, and changes of it that were seen.
     pub(crate) fn peer(&self, peer: u16) -> Option<(u32, Tally)> {
         let table = self.table.lock();

@@ -4,6 +4,7 @@
 use ivshmem_guest::plan::{DevicePlan, Plan};
 use rustix::fs::{Mode, OFlags};
 use rustix::io::Errno;
+use std::ffi::CStr;
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
@@ -25,8 +26,13 @@ pub(crate) fn plan() -> Result<Plan, Box<dyn std::error::Error>> {
 
 /// Loads the module.
 pub(crate) fn load_module() -> Result<(), Errno> {
+    load_module_with(c"")
+}
+
+/// Loads the module with `parameters`, separated by blanks.
+pub(crate) fn load_module_with(parameters: &CStr) -> Result<(), Errno> {
     let file = rustix::fs::open(MODULE_FILE, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())?;
-    rustix::system::finit_module(&file, c"", 0)
+    rustix::system::finit_module(&file, parameters, 0)
 }
 
 /// Unloads the module; `EWOULDBLOCK` while it is in use.

@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! Tracepoints, as trace-cmd and perf use them.
 
-use super::{count_doorbells, wait, Env, Test};
+use super::visibility::{counter, fdinfo};
+use super::{count_doorbells, wait, Env, Test, SOON};
 use crate::{helpers, raw, system};
 use ivshmem::StateFlags;
 use std::fs;
@@ -12,6 +13,7 @@ pub(super) const TESTS: &[Test] = &[
     Test::new("each thing that a program does is traced", program),
     Test::two_peers("a change of another peer's state is traced", state_change),
     Test::new("removal, and a page fault after it, are traced", removal),
+    Test::new("a storm is traced, counted and shown", storm),
     Test::new("perf counts what a thread does", perf),
     Test::new("what is off is not traced", off),
     Test::new("the module can be unloaded while it is traced", unload),
@@ -85,23 +87,12 @@ fn assert_order(lines: &[String], wanted: &[String]) {
     }
 }
 
-/// The number that tells open files apart, from the file's fdinfo.
-fn file_number(file: impl AsFd) -> String {
-    use std::os::fd::AsRawFd;
-    let path = format!("/proc/self/fdinfo/{}", file.as_fd().as_raw_fd());
-    let text = fs::read_to_string(path).expect("fdinfo");
-    let number = text
-        .lines()
-        .find_map(|line| line.strip_prefix("ivshmem-file:\t"));
-    number.expect("a number").into()
-}
-
 fn program(env: &Env) {
     let trace = Trace::start();
     let device = env.open();
     let info = *device.info();
     let (own, vector) = (info.id, info.vectors_enabled - 1);
-    let file = file_number(&device);
+    let file = fdinfo(&device)["file"].clone();
     device.set_state(7, StateFlags::default()).expect("publish");
     device.ring(own, vector).expect("ring");
     count_doorbells(&device, vector, 1);
@@ -156,6 +147,35 @@ fn removal(env: &Env) {
         format!("fault: offset={offset:#x} writable=0 mapped=0"),
     ];
     assert_order(&trace.lines(env.node()), &wanted);
+}
+
+fn storm(env: &Env) {
+    system::unload_module().expect("unload");
+    system::load_module_with(c"throttle=1000").expect("load");
+    system::ensure_ready(&env.plan).expect("ready");
+    let trace = Trace::start();
+    let device = env.open();
+    let (own, vector) = (device.info().id, device.info().vectors_enabled - 1);
+    let before = counter(env.node(), "may_have_lost");
+    let stormed = system::wait_until(SOON, || {
+        for _ in 0..100 {
+            device.ring(own, vector).expect("ring");
+        }
+        counter(env.node(), "throttles") > 0
+    });
+    assert!(stormed, "never throttled");
+    let told = || counter(env.node(), "may_have_lost") > before;
+    assert!(system::wait_until(SOON, told), "never let go again");
+    let unseen = fdinfo(&device)["unseen-doorbells"].clone();
+    assert!(
+        unseen.split(' ').any(|word| word.ends_with('+')),
+        "{unseen}"
+    );
+    let wanted = ["throttle:".into(), "may_have_lost:".into()];
+    assert_order(&trace.lines(env.node()), &wanted);
+    drop((device, trace));
+    // The next test loads it with its usual limit.
+    system::unload_module().expect("unload");
 }
 
 fn perf(env: &Env) {
