@@ -15,7 +15,6 @@ pub(crate) struct Initramfs {
     files: Vec<(PathBuf, String, u32)>,
     /// Path in the guest and text.
     texts: Vec<(String, u32, String)>,
-    links: Vec<(String, String)>,
 }
 
 impl Initramfs {
@@ -28,12 +27,6 @@ impl Initramfs {
     /// Adds a text.
     pub(crate) fn text(mut self, guest: &str, mode: u32, text: &str) -> Self {
         self.texts.push((guest.into(), mode, text.into()));
-        self
-    }
-
-    /// Adds a symbolic link.
-    pub(crate) fn link(mut self, guest: &str, target: &str) -> Self {
-        self.links.push((guest.into(), target.into()));
         self
     }
 
@@ -51,9 +44,6 @@ impl Initramfs {
         }
         for (guest, mode, text) in &self.texts {
             archive.file(guest, *mode, text.as_bytes())?;
-        }
-        for (guest, target) in &self.links {
-            archive.symlink(guest, target)?;
         }
         archive.finish()?;
         Ok(())

@@ -7,7 +7,7 @@ use crate::qemu::Guest;
 use crate::settings::{Kernel, Settings};
 use crate::tap::TestResult;
 use anyhow::Result;
-use ivshmem_guest::plan::{DevicePlan, Plan, Protection, Shape};
+use ivshmem_guest::plan::{DevicePlan, Plan, Protection, Shape, SoftInmate};
 use std::path::Path;
 
 /// All suites that a guest with good devices runs.
@@ -53,7 +53,7 @@ fn two_peers_and_inmate(common: &DevicePlan) -> Vec<DevicePlan> {
         slot: 5 + peer as u8,
         peer,
         peers: 3,
-        inmate: Some(2),
+        inmate: Some(SoftInmate::echo(2)),
         ..common.clone()
     };
     vec![device(0), device(1)]
@@ -118,8 +118,16 @@ fn boots() -> Vec<Boot> {
     ]
 }
 
-/// Runs the suites that `wanted` names, or all; results of all guests.
-pub(crate) fn run(settings: &Settings, wanted: &[String]) -> Result<Vec<TestResult>> {
+/// Names of all suites.
+pub(crate) fn names() -> Vec<&'static str> {
+    COMMON.iter().copied().chain(["malformed"]).collect()
+}
+
+/// Runs the suites that are wanted; results of all guests.
+pub(crate) fn run(
+    settings: &Settings,
+    is_wanted: impl Fn(&str) -> bool,
+) -> Result<Vec<TestResult>> {
     let kernel = settings.kernel()?;
     let folder = settings.run_folder("guest")?;
     let archive = folder.join("initramfs");
@@ -129,7 +137,7 @@ pub(crate) fn run(settings: &Settings, wanted: &[String]) -> Result<Vec<TestResu
         let suites: Vec<String> = boot
             .suites
             .iter()
-            .filter(|suite| wanted.is_empty() || wanted.iter().any(|name| name == *suite))
+            .filter(|suite| is_wanted(suite))
             .map(|suite| (*suite).into())
             .collect();
         if suites.is_empty() {

@@ -38,14 +38,21 @@ type Failure = Box<dyn std::error::Error>;
 /// Rings as often as the plan's argument says, once in lock-step and once freely.
 pub(crate) fn run(plan: &Plan, report: &mut Report) -> Result<(), Failure> {
     system::ensure_ready(plan)?;
-    let count = plan.arguments.first().ok_or("how many doorbells?")?.parse()?;
+    let count = plan
+        .arguments
+        .first()
+        .ok_or("how many doorbells?")?
+        .parse()?;
     let node = system::node(&plan.devices[0].bdf()).ok_or("no device file")?;
     let side = Side::open(&node, LIMIT * plan.patience.max(1))?;
 
     side.meet(1)?;
     let begin = Instant::now();
     let locked = side.lock_step(count);
-    report.comment(&format!("lock-step: {:.1} s", begin.elapsed().as_secs_f32()))?;
+    report.comment(&format!(
+        "lock-step: {:.1} s",
+        begin.elapsed().as_secs_f32()
+    ))?;
     let name = format!(
         "{count} doorbells in lock-step while both read and write their sections: \
          every open file counts each exactly"
@@ -93,7 +100,9 @@ impl Side {
         let device = Device::open(node)?;
         let info = *device.info();
         let peer = 1 - info.id;
-        let watchers = (0..WATCHERS).map(|_| Device::open(node)).collect::<Result<_, _>>()?;
+        let watchers = (0..WATCHERS)
+            .map(|_| Device::open(node))
+            .collect::<Result<_, _>>()?;
         let own = device.map_mut(info.output)?;
         for word in [SENT, SEEN] {
             own.word(word)?.store(0, Ordering::Relaxed);
@@ -113,7 +122,11 @@ impl Side {
     /// Waits for the other side to get as far as `phase`.
     fn meet(&self, phase: u32) -> Result<(), Failure> {
         self.device.set_state(phase, StateFlags::default())?;
-        let there = || self.device.state(self.peer).is_ok_and(|state| state >= phase);
+        let there = || {
+            self.device
+                .state(self.peer)
+                .is_ok_and(|state| state >= phase)
+        };
         if system::wait_until(self.limit, there) {
             Ok(())
         } else {

@@ -501,7 +501,12 @@ fn shared_file(env: &Env) {
 fn echo(env: &Env) {
     let device = env.open();
     let info = *device.info();
-    let inmate = env.expected().inmate.expect("the plan has one");
+    let inmate = env
+        .expected()
+        .inmate
+        .as_ref()
+        .expect("the plan has one")
+        .peer;
     let theirs = info.output_of(inmate).expect("exists").offset;
     // It rings peers that are there.
     device.set_state(1, StateFlags::default()).expect("publish");

@@ -484,7 +484,8 @@ fn no_effect(env: &Env) {
     out_of_range(env);
     foreign_state(env);
     for peer in 0..env.expected().peers {
-        let there = env.plan.devices[0].inmate == Some(peer);
+        let inmate = env.expected().inmate.as_ref();
+        let there = inmate.is_some_and(|inmate| inmate.peer == peer);
         assert_eq!(
             watcher.state(peer).expect("state") != 0,
             there,
