@@ -61,11 +61,7 @@ pub(super) const TESTS: &[Test] = &[
 
 /// The number of a call with another size of its structure.
 fn sized(call: u32, size: usize) -> u32 {
-    call & !(0x3fff << 16) | (size as u32) << 16
-}
-
-fn size_of_call(call: u32) -> usize {
-    (call >> 16 & 0x3fff) as usize
+    (call & !(0x3fff << 16)) | ((size as u32) << 16)
 }
 
 fn open(env: &Env) -> File {
@@ -121,7 +117,7 @@ fn unknown_numbers(env: &Env) {
     for number in (0x08..0x40).chain(0x44..=0xff) {
         for direction in 0..4 {
             for size in [0, 16, 40] {
-                let call = direction << 30 | size << 16 | magic | number;
+                let call = (direction << 30) | (size << 16) | magic | number;
                 let got = raw::ioctl(&file, call, &mut bytes);
                 assert_eq!(got, Err(Errno::NOTTY), "number {call:#x}");
             }
@@ -141,13 +137,13 @@ fn other_directions(env: &Env) {
     let mut bytes = [0; 256];
     for (call, _) in good_requests(env) {
         for direction in 0..4 {
-            let other = call & 0x3fff_ffff | direction << 30;
+            let other = (call & 0x3fff_ffff) | (direction << 30);
             if other != call {
                 let got = raw::ioctl(&file, other, &mut bytes);
                 assert_eq!(got, Err(Errno::NOTTY), "number {other:#x}");
             }
         }
-        let other = call & !0xff00 | 0xea00;
+        let other = (call & !0xff00) | 0xea00;
         assert_eq!(
             raw::ioctl(&file, other, &mut bytes),
             Err(Errno::NOTTY),
@@ -224,7 +220,7 @@ fn too_small(env: &Env) {
     let file = open(env);
     let calls = good_requests(env).into_iter().map(|(call, _)| call);
     for call in calls.chain([uapi::IVSHMEM_IOC_INFO]) {
-        let size = size_of_call(call);
+        let size = raw::size_of_call(call);
         for smaller in [0, 1, 4, size / 2, size - 4, size - 1] {
             let mut bytes = vec![0; size];
             let got = raw::ioctl(&file, sized(call, smaller), &mut bytes);
