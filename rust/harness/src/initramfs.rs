@@ -6,7 +6,7 @@ use anyhow::{Context, Result};
 use std::fs::{self, File};
 use std::io::BufWriter;
 use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::process::{Command, Stdio};
 
 /// What goes into an archive.
 #[derive(Debug, Default)]
@@ -64,6 +64,7 @@ fn read_stripped(path: &Path) -> Result<Vec<u8>> {
         .arg("-o")
         .arg(stripped.path())
         .arg(path)
+        .stderr(Stdio::null())
         .status();
     match status {
         Ok(status) if status.success() => Ok(fs::read(stripped.path())?),

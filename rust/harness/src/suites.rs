@@ -15,6 +15,9 @@ const COMMON: &[&str] = &[
     "info", "region", "mapping", "ioctl", "state", "events", "poll", "node", "module", "removal",
 ];
 
+/// Those that do not need all sections.
+const CORE: &[&str] = &["info", "ioctl", "state", "events", "poll"];
+
 /// What is malformed, by the device model's names. `capability-loop` is missing: stock QEMU follows
 /// such a loop for ever itself.
 const FAULTS: &[&str] = &[
@@ -47,13 +50,14 @@ struct Boot {
     devices: Vec<DevicePlan>,
 }
 
-/// Two peers in one guest and a soft inmate, as a link with `common` has them.
+/// Two peers in one guest, and a soft inmate as the last peer of a link as `common` has it.
 fn two_peers_and_inmate(common: &DevicePlan) -> Vec<DevicePlan> {
+    let peers = common.peers.max(3);
     let device = |peer: u32| DevicePlan {
         slot: 5 + peer as u8,
         peer,
-        peers: 3,
-        inmate: Some(SoftInmate::echo(2)),
+        peers,
+        inmate: Some(SoftInmate::echo(peers - 1)),
         ..common.clone()
     };
     vec![device(0), device(1)]
@@ -95,6 +99,30 @@ fn boots() -> Vec<Boot> {
                 state_size: 0x2000,
                 rw_size: 0x3000,
                 output_size: 0x1000,
+                ..DevicePlan::default()
+            }),
+        },
+        Boot {
+            name: "many peers and vectors, no read/write section",
+            suites: CORE,
+            devices: two_peers_and_inmate(&DevicePlan {
+                peers: 500,
+                vectors: 2048,
+                rw_size: 0,
+                output_size: 0x1000,
+                protocol: 0x7fff,
+                protection: Protection::Mapped,
+                ..DevicePlan::default()
+            }),
+        },
+        Boot {
+            name: "one vector, no output sections",
+            suites: CORE,
+            devices: two_peers_and_inmate(&DevicePlan {
+                vectors: 1,
+                rw_size: 0x1000,
+                output_size: 0,
+                shape: Shape::Bar2,
                 ..DevicePlan::default()
             }),
         },

@@ -30,6 +30,8 @@ const TEXT: usize = 64;
 const SENT: usize = 0;
 const SEEN: usize = 4;
 const TEXT_AT: usize = 64;
+/// The state of a side that is done.
+const END: u32 = 3;
 /// A wait for one thing, before patience.
 const LIMIT: Duration = Duration::from_secs(120);
 
@@ -73,7 +75,7 @@ pub(crate) fn run(plan: &Plan, report: &mut Report) -> Result<(), Failure> {
     );
     report.result(&name, &outcome(&free))?;
     free?;
-    side.meet(3)
+    side.part()
 }
 
 fn outcome<T>(result: &Result<T, Failure>) -> Outcome {
@@ -131,6 +133,21 @@ impl Side {
             Ok(())
         } else {
             Err(format!("the other guest does not come to phase {phase}").into())
+        }
+    }
+
+    /// Waits until the other side needs us no more: it has come to its end, or has even left.
+    fn part(&self) -> Result<(), Failure> {
+        self.device.set_state(END, StateFlags::default())?;
+        let done = || {
+            self.device
+                .state(self.peer)
+                .is_ok_and(|state| state == 0 || state >= END)
+        };
+        if system::wait_until(self.limit, done) {
+            Ok(())
+        } else {
+            Err("the other guest does not come to its end".into())
         }
     }
 

@@ -46,6 +46,10 @@ pub(super) const TESTS: &[Test] = &[
         read_only_file,
     ),
     Test::new(
+        "what changes something is EBADF on a file opened for ioctls only (access mode 3)",
+        ioctl_only_file,
+    ),
+    Test::new(
         "capacity 0 and record sizes that cannot be are EINVAL",
         bad_event_requests,
     ),
@@ -385,7 +389,19 @@ fn foreign_state(env: &Env) {
 }
 
 fn read_only_file(env: &Env) {
-    let file = open_file(env.node(), true, false, 0);
+    changes_nothing(env, &open_file(env.node(), true, false, 0));
+}
+
+/// Access mode 3 of open(2) gives a descriptor for ioctls only: it can neither read nor write.
+fn ioctl_only_file(env: &Env) {
+    use rustix::fs::{Mode, OFlags};
+    let flags = OFlags::CLOEXEC | OFlags::from_bits_retain(3);
+    let file = rustix::fs::open(env.node(), flags, Mode::empty()).expect("open");
+    changes_nothing(env, &File::from(file));
+}
+
+/// What changes something is refused, what does not is carried out.
+fn changes_nothing(env: &Env, file: &File) {
     for (call, mut request) in good_requests(env) {
         let number = call & 0xff;
         let changes = number == uapi::IVSHMEM_IOC_SET_STATE & 0xff
@@ -396,14 +412,14 @@ fn read_only_file(env: &Env) {
             good_answer(call)
         };
         assert_eq!(
-            raw::ioctl(&file, call, &mut request),
+            raw::ioctl(file, call, &mut request),
             wanted,
             "number {call:#x}"
         );
     }
     let mut info = ivshmem_info::default();
     assert_eq!(
-        raw::ioctl(&file, uapi::IVSHMEM_IOC_INFO, bytes_of_mut(&mut info)),
+        raw::ioctl(file, uapi::IVSHMEM_IOC_INFO, bytes_of_mut(&mut info)),
         Ok(0)
     );
 }

@@ -110,7 +110,7 @@ fn same_again(env: &Env) {
     drain(&other);
     publish(&device, 7);
     // A doorbell on another vector comes after what the state would have caused.
-    let vector = env.expected().vectors - 1;
+    let vector = env.vectors() - 1;
     device
         .ring(env.other_expected().peer, vector)
         .expect("ring");
@@ -261,7 +261,7 @@ fn own_is_no_event(env: &Env) {
     publish(&device, 7);
     publish(&device, 8);
     // Ringing oneself comes after what the state would have caused.
-    let vector = env.expected().vectors - 1;
+    let vector = env.vectors() - 1;
     device.ring(own(env), vector).expect("ring");
     for file in [&device, &second] {
         let events = wait(file);
