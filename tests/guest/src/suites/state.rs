@@ -263,9 +263,16 @@ fn own_is_no_event(env: &Env) {
     // Ringing oneself comes after what the state would have caused.
     let vector = env.vectors() - 1;
     device.ring(own(env), vector).expect("ring");
+    let own = own(env);
     for file in [&device, &second] {
-        let events = wait(file);
-        assert_eq!(events.len(), 1, "{events:?}");
-        assert_eq!(super::doorbells(&events[0], vector), 1, "{events:?}");
+        // Another peer's file, closed by the test before, may still be heard on vector 0.
+        let mut rung = 0;
+        while rung == 0 {
+            for event in wait(file) {
+                rung += super::doorbells(&event, vector);
+                let is_own = matches!(event.kind, EventKind::State { peer, .. } if peer == own);
+                assert!(!is_own, "{event:?}");
+            }
+        }
     }
 }
