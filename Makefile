@@ -61,6 +61,10 @@ inmate: ## build the bare-metal inmate
 demo: modules user inmate ## "Hi!" between two cells in QEMU (GREETING=)
 	@scripts/with-kernels amd64 $(BIN)/ivshmem-harness demo $(if $(value GREETING),--greeting '$(subst ','\'',$(value GREETING))')
 
+.PHONY: guest-shell
+guest-shell: modules user ## a shell in a guest that has the module loaded
+	@scripts/with-kernels amd64 $(BIN)/ivshmem-harness shell
+
 # --- testing --------------------------------------------------------------------------------------------------------
 
 .PHONY: test test-setup test-host test-device test-guest

@@ -5,6 +5,7 @@
 # modules for exactly that kernel are built. Called by scripts/kernel, inside the toolbox or on the user's own machine.
 #
 #   kernel-tree.sh compilers CONFIG                           are the compilers here those of CONFIG?
+#   kernel-tree.sh unpack-source DEB NAME SOURCE              unpacks the package linux-source-X.Y to the folder SOURCE
 #   kernel-tree.sh configure SOURCE BUILD PACKAGE RELEASE     makes BUILD/.config and compares it
 #   kernel-tree.sh prepare SOURCE BUILD PACKAGE RELEASE       builds headers, bindings, Rust crates; adds Module.symvers
 #   kernel-tree.sh check BUILD PACKAGE IMAGE                  does the result fit the kernel? IMAGE has its BTF
@@ -52,6 +53,11 @@ compilers() {
 	text=$(option "$config" CC_VERSION_TEXT)
 	gcc=$("${text%% *}" --version 2>/dev/null | head -n 1) || true
 	compare_tool "$config" CC_VERSION_TEXT "$gcc" "the C compiler"
+}
+
+unpack_source() {
+	dpkg-deb --fsys-tarfile "$1" | tar -xO "./usr/src/$2.tar.xz" | tar -xJ --strip-components=1 -C "$3"
+	[ -e "$3/Makefile" ]
 }
 
 configure() {
@@ -155,6 +161,7 @@ command=$1
 shift
 case $command in
 compilers) compilers "$@" ;;
+unpack-source) unpack_source "$@" ;;
 configure) configure "$@" ;;
 prepare) prepare "$@" ;;
 check) check "$@" ;;

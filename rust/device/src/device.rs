@@ -203,7 +203,7 @@ impl Device {
     /// Reads BAR 1. Clients that emulate the table themselves, as QEMU does, read only the pending
     /// bits here, which are always 0.
     pub(crate) fn msix_read(&mut self, offset: u64, data: &mut [u8]) {
-        data.fill(0);
+        data.fill(self.nothing());
         if let Some(at) = self.msix_entry(offset, data.len(), false) {
             data.copy_from_slice(&self.msix_table[at..at + data.len()]);
         }
@@ -248,15 +248,22 @@ impl Device {
         } += 1;
     }
 
+    /// What bytes read where there is nothing: while decoding is off, nobody answers.
+    fn nothing(&self) -> u8 {
+        if self.config.memory_decoding() {
+            0
+        } else {
+            0xff
+        }
+    }
+
     /// Reads BAR 0.
     pub(crate) fn register_read(&mut self, offset: u64, data: &mut [u8]) {
         let register = self.register_at(offset, data.len());
         Self::count(&mut self.statistics.register_reads, register);
         match register {
             Some(register) => register::fill(self.register_value(register), data),
-            // Nobody answers while decoding is off.
-            None if !self.config.memory_decoding() => data.fill(0xff),
-            None => data.fill(0),
+            None => data.fill(self.nothing()),
         }
     }
 }

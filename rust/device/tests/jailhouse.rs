@@ -539,9 +539,12 @@ fn registers_do_not_answer_while_memory_decoding_is_off() {
     bench.command(0, COMMAND_MASTER);
     assert_eq!(bench.get(0, ID), u32::MAX);
     bench.set(0, STATE, 1);
+    let mut entry = [0; 4];
+    bench.link.read(0, Space::MsixTable, 0, &mut entry);
+    assert_eq!(entry, [0xff; 4]);
     bench.command(0, COMMAND_MEMORY);
     assert_eq!(bench.get(0, STATE), 0);
-    assert_eq!(bench.statistics().peers[0].fatal.decode_off, 2);
+    assert_eq!(bench.statistics().peers[0].fatal.decode_off, 3);
 }
 
 #[test]

@@ -475,6 +475,32 @@ fn intx_is_a_level_until_the_guest_touches_a_bar_and_merges_meanwhile() {
     assert_eq!(pair.setup.statistics().fatal_accesses, 0);
 }
 
+/// What the documentation says that the model cannot show.
+#[test]
+fn with_intx_all_accesses_to_the_memory_trap_after_the_first_interrupt_and_are_judged() {
+    let mut pair = Pair::new(LinkOptions {
+        vectors: 0,
+        protection: Protection::Mapped,
+        ..LinkOptions::default()
+    });
+    pair.qemu.route_intx_to_irq_10();
+    pair.set(1, INT_CTRL, 1);
+    pair.load(1, RW);
+    assert_eq!(pair.setup.peer(1).memory_reads, 0);
+    pair.ring(0, 1, 0);
+    wait_for("the line", || pair.qemu.irq_10().then_some(()));
+    pair.store(1, RW, 0x1234);
+    pair.store(1, OUTPUT_1, 0x1234);
+    pair.store(1, OUTPUT_0, 0x1234);
+    for (offset, expected) in [(RW, 0x1234), (OUTPUT_1, 0x1234), (OUTPUT_0, 0)] {
+        assert_eq!(pair.load(1, offset), expected, "{offset:#x}");
+        assert_eq!(pair.load(0, offset), expected, "{offset:#x}");
+    }
+    let peer = pair.setup.peer(1);
+    assert_eq!((peer.memory_writes, peer.memory_reads), (3, 3));
+    assert_eq!(peer.fatal.foreign_output_stores, 1);
+}
+
 /// A guest can be shown each fault but one; that a driver finds them is for tests of the driver.
 #[test]
 fn each_fault_is_what_the_guest_sees() {

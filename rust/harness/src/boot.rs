@@ -66,7 +66,9 @@ impl Links {
 
     /// Takes the link with that number out.
     pub(crate) fn take(&mut self, number: u32) -> Link {
-        self.0.remove(&number).expect("links are numbered by the plan")
+        self.0
+            .remove(&number)
+            .expect("links are numbered by the plan")
     }
 
     /// Kills all device models, as a crash would. Their statistics are lost.
@@ -97,9 +99,10 @@ pub(crate) fn guest_spec(
         name: name.into(),
         kernel: kernel.boot.clone(),
         initramfs: Some(initramfs.into()),
+        reports: true,
         words: plan.words(),
         devices: links.sockets(&plan.devices),
-        prefix: None,
+        ..GuestSpec::default()
     }
 }
 

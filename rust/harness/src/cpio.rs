@@ -8,8 +8,6 @@ use std::io::{self, Write};
 const DIRECTORY: u32 = 0o040_755;
 /// S_IFREG.
 const REGULAR: u32 = 0o100_000;
-/// S_IFLNK | rwxrwxrwx.
-const SYMLINK: u32 = 0o120_777;
 /// S_IFCHR | rw-------.
 const CHARACTER: u32 = 0o020_600;
 
@@ -33,11 +31,6 @@ impl<W: Write> Archive<W> {
     /// A file with the permissions `mode` (0 to 0o7777).
     pub(crate) fn file(&mut self, path: &str, mode: u32, content: &[u8]) -> io::Result<()> {
         self.entry(path, REGULAR | mode, content, (0, 0))
-    }
-
-    /// A symbolic link.
-    pub(crate) fn symlink(&mut self, path: &str, target: &str) -> io::Result<()> {
-        self.entry(path, SYMLINK, target.as_bytes(), (0, 0))
     }
 
     /// A character device.
@@ -112,7 +105,6 @@ mod tests {
         let mut archive = Archive::new(Vec::new());
         archive.directory("bin").unwrap();
         archive.file("/bin/a", 0o755, b"12345").unwrap();
-        archive.symlink("bin/sh", "a").unwrap();
         archive.character_device("console", 5, 1).unwrap();
         archive.finish().unwrap()
     }
@@ -143,10 +135,9 @@ mod tests {
     fn entries_are_found_again() {
         let entries = parse(&sample());
         let names: Vec<_> = entries.iter().map(|entry| entry.0.as_str()).collect();
-        assert_eq!(names, ["bin", "bin/a", "bin/sh", "console"]);
+        assert_eq!(names, ["bin", "bin/a", "console"]);
         assert_eq!(entries[1].1, 0o100_755);
         assert_eq!(entries[1].2, b"12345");
-        assert_eq!(entries[2].2, b"a");
     }
 
     #[test]
@@ -163,7 +154,7 @@ mod tests {
         let listing = String::from_utf8(output.stdout).unwrap();
         assert_eq!(
             listing.lines().collect::<Vec<_>>(),
-            ["bin", "bin/a", "bin/sh", "console"]
+            ["bin", "bin/a", "console"]
         );
     }
 }

@@ -143,7 +143,11 @@ impl<'a> Stage<'a> {
         let root = root.finish()?;
         let inmate = inmate.finish()?;
         let reasons = verdict(conversation, &root, &inmate);
-        step.end(if reasons.is_empty() { "complete" } else { "broken off" });
+        step.end(if reasons.is_empty() {
+            "complete"
+        } else {
+            "broken off"
+        });
         Ok(Outcome {
             reasons,
             root,

@@ -48,8 +48,14 @@ fn demo_is_complete(settings: &Settings) -> Result<Vec<TestResult>> {
     let stage = Stage::set(settings, "tests-demo")?;
     let mut results = Vec::new();
     for (name, greeting) in [
-        ("demo: Received message from Inmate: Hi! ten times, both end well", "Hi!"),
-        ("demo: another greeting is what arrives", r#"Grüße "from" C:\ # 1"#),
+        (
+            "demo: Received message from Inmate: Hi! ten times, both end well",
+            "Hi!",
+        ),
+        (
+            "demo: another greeting is what arrives",
+            r#"Grüße "from" C:\ # 1"#,
+        ),
     ] {
         let conversation = conversation(greeting, 10);
         let file = format!("talk-{}", results.len());
@@ -59,7 +65,10 @@ fn demo_is_complete(settings: &Settings) -> Result<Vec<TestResult>> {
         reasons.extend(unless(count == 10, format!("{count} messages")));
         results.push(result(name, reasons));
     }
-    results.push(result("demo: accesses fatal on Jailhouse: 0", stage.finish()?));
+    results.push(result(
+        "demo: accesses fatal on Jailhouse: 0",
+        stage.finish()?,
+    ));
     Ok(results)
 }
 
@@ -71,9 +80,18 @@ fn root_cell_reports(prefix: &str, outcome: &Outcome, words: &str) -> Vec<TestRe
         .console
         .iter()
         .any(|line| line.contains("ivshmem-demo: ") && line.contains(words));
-    let mut reported = unless(said, format!("the root cell's program does not say `{words}`"));
-    let failed = outcome.root.report.contains("not ok 1 - /bin/ivshmem-demo ends well");
-    reported.extend(unless(failed, "the root cell's program did not end with a failure"));
+    let mut reported = unless(
+        said,
+        format!("the root cell's program does not say `{words}`"),
+    );
+    let failed = outcome
+        .root
+        .report
+        .contains("not ok 1 - /bin/ivshmem-demo ends well");
+    reported.extend(unless(
+        failed,
+        "the root cell's program did not end with a failure",
+    ));
     if !reported.is_empty() {
         reported.extend(last_lines(&outcome.root));
     }
@@ -116,7 +134,11 @@ fn root_cell_dies(settings: &Settings) -> Result<Vec<TestResult>> {
         format!("the inmate's QEMU ended with {}", outcome.inmate.status),
     );
     reasons.extend(unless(
-        outcome.inmate.console.iter().any(|line| line.contains("peer 0 left")),
+        outcome
+            .inmate
+            .console
+            .iter()
+            .any(|line| line.contains("peer 0 left")),
         "the inmate did not say that the root cell has left",
     ));
     if !reasons.is_empty() {
@@ -144,7 +166,11 @@ fn device_model_dies(settings: &Settings) -> Result<Vec<TestResult>> {
     results.push(result(
         &format!("{prefix}: the inmate says so and ends"),
         unless(
-            outcome.inmate.console.iter().any(|line| line.contains("IVSHMEM: error: ")),
+            outcome
+                .inmate
+                .console
+                .iter()
+                .any(|line| line.contains("IVSHMEM: error: ")),
             last_lines(&outcome.inmate).join("; "),
         ),
     ));

@@ -6,7 +6,7 @@ use anyhow::{Context, Result};
 use std::fs::{self, File};
 use std::io::BufWriter;
 use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::process::{Command, Stdio};
 
 /// What goes into an archive.
 #[derive(Debug, Default)]
@@ -15,7 +15,6 @@ pub(crate) struct Initramfs {
     files: Vec<(PathBuf, String, u32)>,
     /// Path in the guest and text.
     texts: Vec<(String, u32, String)>,
-    links: Vec<(String, String)>,
 }
 
 impl Initramfs {
@@ -28,12 +27,6 @@ impl Initramfs {
     /// Adds a text.
     pub(crate) fn text(mut self, guest: &str, mode: u32, text: &str) -> Self {
         self.texts.push((guest.into(), mode, text.into()));
-        self
-    }
-
-    /// Adds a symbolic link.
-    pub(crate) fn link(mut self, guest: &str, target: &str) -> Self {
-        self.links.push((guest.into(), target.into()));
         self
     }
 
@@ -51,9 +44,6 @@ impl Initramfs {
         }
         for (guest, mode, text) in &self.texts {
             archive.file(guest, *mode, text.as_bytes())?;
-        }
-        for (guest, target) in &self.links {
-            archive.symlink(guest, target)?;
         }
         archive.finish()?;
         Ok(())
@@ -74,6 +64,7 @@ fn read_stripped(path: &Path) -> Result<Vec<u8>> {
         .arg("-o")
         .arg(stripped.path())
         .arg(path)
+        .stderr(Stdio::null())
         .status();
     match status {
         Ok(status) if status.success() => Ok(fs::read(stripped.path())?),

@@ -123,8 +123,8 @@ fn options(devices: &[DevicePlan]) -> Vec<String> {
     .into_iter()
     .flat_map(|(name, value)| [name.to_string(), value])
     .collect();
-    if let Some(inmate) = common.inmate {
-        options.extend(["--inmate".into(), format!("{inmate}:echo")]);
+    if let Some(inmate) = &common.inmate {
+        options.extend(["--inmate".into(), inmate.to_string()]);
     }
     for device in devices {
         if let Some(fault) = &device.fault {

@@ -12,6 +12,7 @@
 //! ```
 #![deny(unsafe_code)]
 
+mod arm64;
 mod boot;
 mod console;
 mod cpio;
@@ -25,6 +26,7 @@ mod progress;
 mod qemu;
 mod scan;
 mod settings;
+mod shell;
 mod suites;
 mod summary;
 mod tap;
@@ -54,26 +56,37 @@ enum Command {
         #[command(flatten)]
         conversation: demo::Conversation,
     },
-    /// Run the tests that need guests; results go to BUILD/results/guest.tap
-    #[command(alias = "guest")]
+    /// Run all tests that need guests; results go to BUILD/results/guest.tap
     TestGuest {
-        /// Run only this suite; may be given several times
-        #[arg(long = "suite", value_name = "NAME")]
+        /// Run only this part or suite; may be given several times
+        #[arg(long = "suite", value_name = "NAME", value_parser = suite_names())]
         suites: Vec<String>,
+        /// How often two guests ring each other, in each direction, in lock-step and again freely
+        #[arg(long, value_name = "N", default_value_t = 100_000, env = "IVSHMEM_DOORBELLS",
+            value_parser = clap::value_parser!(u64).range(1..=u64::from(u32::MAX)))]
+        doorbells: u64,
     },
-    /// Have two guests ring each other
-    Doorbells {
-        /// How often, in each direction, in lock-step and again freely
-        #[arg(long, value_name = "N", default_value_t = 100_000)]
-        count: u64,
-    },
-    /// Let cells and the device model die in the middle of a conversation
-    Failures,
-    /// Print the closing line over all results in a folder
+    /// Load and unload the module in Debian's arm64 kernel; results go to BUILD/results/arm64.tap
+    LoadArm64,
+    /// Run a shell in a guest with the module loaded
+    Shell,
+    /// Print the closing line over all results in a folder; fails if anything failed
     Summary {
         /// The folder with *.tap
         directory: PathBuf,
     },
+}
+
+/// Parts of the tests that are no suites inside one guest.
+const PARTS: [&str; 2] = ["failures", "doorbells"];
+
+/// What `--suite` takes.
+fn suite_names() -> clap::builder::PossibleValuesParser {
+    suites::names()
+        .into_iter()
+        .chain(PARTS)
+        .collect::<Vec<_>>()
+        .into()
 }
 
 fn main() -> ExitCode {
@@ -97,24 +110,34 @@ fn run(cli: &Cli) -> Result<bool> {
     let settings = &cli.settings;
     match &cli.command {
         Command::Demo { conversation } => demo::run(settings, conversation),
-        Command::TestGuest { suites } => {
-            let results = suites::run(settings, suites)?;
-            write_results(settings, "guest", &results)
-        }
-        Command::Doorbells { count } => {
-            let results = pairs::run(settings, *count)?;
-            write_results(settings, "doorbells", &results)
-        }
-        Command::Failures => {
-            let results = failures::run(settings)?;
-            write_results(settings, "failures", &results)
-        }
+        Command::TestGuest { suites, doorbells } => test_guest(settings, suites, *doorbells),
+        Command::LoadArm64 => write_results(settings, "arm64", &arm64::run(settings)?),
+        Command::Shell => shell::run(settings),
         Command::Summary { directory } => {
             let summary = summary::Summary::of_directory(directory)?;
             println!("{summary}");
             Ok(summary.is_good())
         }
     }
+}
+
+/// Runs what `wanted` names, or everything.
+fn test_guest(settings: &Settings, wanted: &[String], doorbells: u64) -> Result<bool> {
+    let is_wanted = |name: &str| wanted.is_empty() || wanted.iter().any(|word| word == name);
+    let kernel = settings.kernel()?;
+    println!(
+        "kernel image: sha256 {}, {}",
+        kernel.image_checksum()?,
+        kernel.release
+    );
+    let mut results = suites::run(settings, is_wanted)?;
+    if is_wanted("failures") {
+        results.extend(failures::run(settings)?);
+    }
+    if is_wanted("doorbells") {
+        results.extend(pairs::run(settings, doorbells)?);
+    }
+    write_results(settings, "guest", &results)
 }
 
 /// Writes the results of a layer, and prints what failed.

@@ -25,11 +25,7 @@ pub(crate) fn run(settings: &Settings, count: u64) -> Result<Vec<TestResult>> {
     Ok(results)
 }
 
-fn ring(
-    settings: &Settings,
-    name: &str,
-    count: u64,
-) -> Result<(Vec<TestResult>, Statistics)> {
+fn ring(settings: &Settings, name: &str, count: u64) -> Result<(Vec<TestResult>, Statistics)> {
     let kernel = settings.kernel()?;
     let folder = settings.run_folder(&name.replace([' ', ','], "-"))?;
     let archive = folder.join("initramfs");
@@ -40,7 +36,10 @@ fn ring(
         ..DevicePlan::default()
     };
     let mut links = Links::start(settings, &folder, &[device(0), device(1)])?;
-    let step = Step::begin(format!("{name}: {count} doorbells each way, twice"), settings.verbose);
+    let step = Step::begin(
+        format!("{name}: {count} doorbells each way, twice"),
+        settings.verbose,
+    );
     let guests = (0..2)
         .map(|peer| {
             let plan = Plan {
@@ -65,7 +64,10 @@ fn ring(
         forbidden_accesses("link", &statistics),
     ));
     let failed = results.iter().filter(|result| result.has_failed()).count();
-    step.end(&format!("{} passed, {failed} failed", results.len() - failed));
+    step.end(&format!(
+        "{} passed, {failed} failed",
+        results.len() - failed
+    ));
     Ok((results, statistics))
 }
 
@@ -92,7 +94,10 @@ fn costs(few: &Statistics, many: &Statistics, rung_few: u64, rung_many: u64) -> 
             ));
         }
         if many.interrupts.delivered < few.interrupts.delivered {
-            receiving.push(format!("peer {}: more doorbells, fewer interrupts", many.id));
+            receiving.push(format!(
+                "peer {}: more doorbells, fewer interrupts",
+                many.id
+            ));
         }
     }
     vec![
@@ -100,10 +105,7 @@ fn costs(few: &Statistics, many: &Statistics, rung_few: u64, rung_many: u64) -> 
             "register accesses with MSI-X: a doorbell costs exactly 1",
             sending,
         ),
-        TestResult::from_reasons(
-            "register accesses with MSI-X: receiving costs 0",
-            receiving,
-        ),
+        TestResult::from_reasons("register accesses with MSI-X: receiving costs 0", receiving),
     ]
 }
 

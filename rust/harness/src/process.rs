@@ -75,8 +75,14 @@ pub(crate) struct Process {
 impl Process {
     /// Starts `command`; `name` is for messages.
     pub(crate) fn start(name: &str, command: &mut Command) -> Result<Self> {
-        let program = command.get_program().to_string_lossy().into_owned();
         command.process_group(0);
+        Self::start_in_our_group(name, command)
+    }
+
+    /// As [`start`](Self::start), but in the harness's own process group, which the terminal is
+    /// for: for what a person talks to.
+    pub(crate) fn start_in_our_group(name: &str, command: &mut Command) -> Result<Self> {
+        let program = command.get_program().to_string_lossy().into_owned();
         // SAFETY: between fork and exec only this system call is made, which neither allocates
         // nor takes a lock.
         unsafe {
@@ -129,9 +135,10 @@ impl Process {
 impl Drop for Process {
     fn drop(&mut self) {
         if matches!(self.child.try_wait(), Ok(None)) {
-            // It is still there, so the group is ours. A failure would leave it to the death
-            // signal.
+            // It is still there, so the group is ours, if it has one. A failure would leave it to
+            // the death signal.
             let _ = kill_process_group(self.pid(), Signal::KILL);
+            let _ = kill_process(self.pid(), Signal::KILL);
             let _ = self.child.wait();
         }
     }

@@ -15,18 +15,30 @@ use std::process::{Command, ExitStatus, Stdio};
 /// when the machine is busy.
 const DEVICE_TIMEOUT: u32 = 600_000;
 
-/// Words of every Linux guest's command line.
-const COMMAND_LINE: &str = "console=ttyS0 panic=-1 loglevel=5 mitigations=off nokaslr \
-                            tsc=reliable no_timer_check";
+/// Words of every Linux guest's command line. Warnings and worse go to the console.
+const COMMAND_LINE: &str = "panic=-1 loglevel=5 mitigations=off nokaslr";
 
 /// Longest command line that a kernel takes; it dies early and silently of a longer one.
 const COMMAND_LINE_MAX: usize = 2047;
+
+/// Kinds of machines.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(crate) enum Machine {
+    /// x86-64 PC.
+    #[default]
+    Pc,
+    /// arm64 without a counterpart in hardware.
+    Virt,
+}
 
 /// What a guest consists of.
 #[derive(Debug, Default)]
 pub(crate) struct GuestSpec {
     /// For messages and file names.
     pub(crate) name: String,
+    pub(crate) machine: Machine,
+    /// The guest reports on its second serial port.
+    pub(crate) reports: bool,
     /// Kernel or bare-metal program.
     pub(crate) kernel: PathBuf,
     /// Initramfs of a Linux guest.
@@ -63,16 +75,7 @@ pub(crate) struct GuestEnd {
 impl Guest {
     /// Starts a guest. Its console is kept as `NAME.console` in `folder`.
     pub(crate) fn start(settings: &Settings, folder: &Path, spec: &GuestSpec) -> Result<Self> {
-        let mut command = base_command(settings, spec);
-        let listener = match spec.initramfs {
-            Some(_) => Some(add_linux(&mut command, spec)?),
-            None => {
-                // The bare-metal inmate ends through this device.
-                command.args(["-device", "isa-debug-exit,iobase=0xf4,iosize=4"]);
-                command.args(["-append", &spec.words]);
-                None
-            }
-        };
+        let mut command = command(settings, spec)?;
         command
             .args(["-serial", "stdio"])
             .stdin(Stdio::null())
@@ -80,11 +83,7 @@ impl Guest {
             .stderr(std::fs::File::create(
                 folder.join(format!("{}.qemu", spec.name)),
             )?);
-        if let Some((_, socket)) = &listener {
-            let socket = socket.path().join("report");
-            let chardev = format!("socket,id=report,path={}", socket.display());
-            command.args(["-chardev", &chardev, "-serial", "chardev:report"]);
-        }
+        let listener = spec.reports.then(|| add_report(&mut command)).transpose()?;
         let mut process = Process::start(&spec.name, &mut command)?;
         let stdout = process.child.stdout.take().context("no pipe")?;
         let log = folder.join(format!("{}.console", spec.name));
@@ -116,12 +115,6 @@ impl Guest {
         self.process.signal(Signal::KILL)
     }
 
-    /// Whether the report has a line with `text` yet.
-    pub(crate) fn reported(&self, text: &str) -> bool {
-        let report = self.report.as_ref();
-        report.is_some_and(|report| report.count(text) > 0)
-    }
-
     /// Waits for the guest's end.
     pub(crate) fn finish(mut self) -> Result<GuestEnd> {
         let status = self.process.wait(self.settings.limit())?;
@@ -141,9 +134,13 @@ impl Guest {
     }
 }
 
-/// QEMU with what all guests have.
-pub(crate) fn base_command(settings: &Settings, spec: &GuestSpec) -> Command {
-    let mut command = Command::new(&settings.qemu);
+/// QEMU with all of a guest but its serial ports.
+pub(crate) fn command(settings: &Settings, spec: &GuestSpec) -> Result<Command> {
+    let (program, machine): (&str, &[&str]) = match spec.machine {
+        Machine::Pc => (&settings.qemu, &["-M", "pc"]),
+        Machine::Virt => (&settings.qemu_arm64, &["-M", "virt", "-cpu", "cortex-a72"]),
+    };
+    let mut command = Command::new(program);
     command
         .args([
             "-nodefaults",
@@ -152,9 +149,22 @@ pub(crate) fn base_command(settings: &Settings, spec: &GuestSpec) -> Command {
             "none",
             "-no-reboot",
         ])
-        .args(["-M", "pc", "-accel", "tcg", "-m", "256"])
-        .arg("-kernel")
+        .args(machine)
+        .args(["-accel", "tcg", "-m", "256", "-kernel"])
         .arg(&spec.kernel);
+    match &spec.initramfs {
+        Some(initramfs) => {
+            let line = linux_command_line(spec)?;
+            command
+                .args(["-smp", "2", "-append", &line, "-initrd"])
+                .arg(initramfs);
+        }
+        None => {
+            // The bare-metal inmate ends through this device.
+            command.args(["-device", "isa-debug-exit,iobase=0xf4,iosize=4"]);
+            command.args(["-append", &spec.words]);
+        }
+    }
     for (slot, socket) in &spec.devices {
         let device = json!({
             "driver": "vfio-user-pci",
@@ -164,32 +174,35 @@ pub(crate) fn base_command(settings: &Settings, spec: &GuestSpec) -> Command {
         });
         command.args(["-device", &device.to_string()]);
     }
-    command
+    Ok(command)
 }
 
-/// Adds what a Linux guest has: initramfs, command line, and a socket to report through.
-fn add_linux(command: &mut Command, spec: &GuestSpec) -> Result<(UnixListener, tempfile::TempDir)> {
-    let initramfs = spec.initramfs.as_deref().context("no initramfs")?;
-    let line = linux_command_line(&spec.words);
+/// Adds a second serial port, whose other end is the socket that is returned. The folder is the
+/// socket's and must live until QEMU has connected.
+fn add_report(command: &mut Command) -> Result<(UnixListener, tempfile::TempDir)> {
+    let folder = tempfile::Builder::new().prefix("ivshmem-").tempdir()?;
+    let path = folder.path().join("report");
+    let listener = UnixListener::bind(&path)?;
+    listener.set_nonblocking(true)?;
+    let chardev = format!("socket,id=report,path={}", path.display());
+    command.args(["-chardev", &chardev, "-serial", "chardev:report"]);
+    Ok((listener, folder))
+}
+
+/// The command line of a Linux guest.
+fn linux_command_line(spec: &GuestSpec) -> Result<String> {
+    let console = match spec.machine {
+        Machine::Pc => "ttyS0 tsc=reliable no_timer_check",
+        Machine::Virt => "ttyAMA0",
+    };
+    let line = format!("console={console} {COMMAND_LINE} {}", spec.words);
     if line.len() > COMMAND_LINE_MAX {
         bail!(
             "the kernel takes command lines of {COMMAND_LINE_MAX} bytes, not of {}",
             line.len()
         );
     }
-    command
-        .arg("-initrd")
-        .arg(initramfs)
-        .args(["-smp", "2", "-append", &line]);
-    let folder = tempfile::Builder::new().prefix("ivshmem-").tempdir()?;
-    let listener = UnixListener::bind(folder.path().join("report"))?;
-    listener.set_nonblocking(true)?;
-    Ok((listener, folder))
-}
-
-/// The command line of a Linux guest.
-pub(crate) fn linux_command_line(words: &str) -> String {
-    format!("{COMMAND_LINE} {words}")
+    Ok(line)
 }
 
 /// QEMU's end of the report; `None` if QEMU ends without it.

@@ -19,6 +19,15 @@ pub(crate) struct Settings {
     #[arg(long, env = "IVSHMEM_KERNEL_ENV", value_name = "FILE", global = true)]
     pub(crate) kernel_env: Option<PathBuf>,
 
+    /// The same for arm64; needed for what runs on arm64 only
+    #[arg(
+        long,
+        env = "IVSHMEM_KERNEL_ENV_ARM64",
+        value_name = "FILE",
+        global = true
+    )]
+    pub(crate) kernel_env_arm64: Option<PathBuf>,
+
     /// The module [default: BUILD/module/RELEASE/ivshmem.ko]
     #[arg(long, env = "IVSHMEM_MODULE", value_name = "FILE", global = true)]
     module: Option<PathBuf>,
@@ -51,6 +60,16 @@ pub(crate) struct Settings {
     )]
     pub(crate) qemu: String,
 
+    /// QEMU for arm64
+    #[arg(
+        long,
+        env = "QEMU_ARM64",
+        value_name = "PROGRAM",
+        default_value = "qemu-system-aarch64",
+        global = true
+    )]
+    pub(crate) qemu_arm64: String,
+
     /// Factor for all time limits, for slow or busy machines
     #[arg(long, env = "IVSHMEM_PATIENCE", value_name = "N", default_value_t = 1,
         value_parser = clap::value_parser!(u32).range(1..=1000), global = true)]
@@ -70,6 +89,8 @@ pub(crate) struct Kernel {
     pub(crate) image: PathBuf,
     /// What is booted: the image, decompressed.
     pub(crate) boot: PathBuf,
+    /// A static busybox for guests with this kernel.
+    pub(crate) busybox: PathBuf,
 }
 
 impl Settings {
@@ -80,21 +101,29 @@ impl Settings {
 
     /// Reads kernel.env.
     pub(crate) fn kernel(&self) -> Result<Kernel> {
-        let Some(path) = &self.kernel_env else {
-            bail!(
-                "no kernel is named: give --kernel-env FILE (inside the toolbox, \
-                 /cache/kernel/RELEASE/kernel.env; `scripts/kernel env amd64` prints it)"
-            );
-        };
-        Kernel::read(path)
+        kernel(self.kernel_env.as_deref(), "--kernel-env", "amd64")
+    }
+
+    /// Reads kernel.env of arm64.
+    pub(crate) fn kernel_arm64(&self) -> Result<Kernel> {
+        kernel(
+            self.kernel_env_arm64.as_deref(),
+            "--kernel-env-arm64",
+            "arm64",
+        )
     }
 
     /// The module built for `kernel`.
     pub(crate) fn module(&self, kernel: &Kernel) -> PathBuf {
-        self.module.clone().unwrap_or_else(|| {
-            let folder = self.build.join("module").join(&kernel.release);
-            folder.join("ivshmem.ko")
-        })
+        self.module
+            .clone()
+            .unwrap_or_else(|| self.module_in_build(kernel))
+    }
+
+    /// The module that `make modules` built for `kernel`.
+    pub(crate) fn module_in_build(&self, kernel: &Kernel) -> PathBuf {
+        let folder = self.build.join("module").join(&kernel.release);
+        folder.join("ivshmem.ko")
     }
 
     /// One of our own programs.
@@ -142,6 +171,16 @@ impl Settings {
     }
 }
 
+fn kernel(path: Option<&Path>, option: &str, architecture: &str) -> Result<Kernel> {
+    let Some(path) = path else {
+        bail!(
+            "no kernel is named: give {option} FILE (inside the toolbox, \
+             /cache/kernel/RELEASE/kernel.env; `scripts/kernel env {architecture}` prints it)"
+        );
+    };
+    Kernel::read(path)
+}
+
 fn made(path: PathBuf) -> Result<PathBuf> {
     fs::create_dir_all(&path).with_context(|| format!("cannot make {}", path.display()))?;
     Ok(path)
@@ -161,6 +200,10 @@ impl Kernel {
             release: get("KERNEL_RELEASE")?,
             image: get("VMLINUZ")?.into(),
             boot: get("VMLINUX")?.into(),
+            busybox: values
+                .get("BUSYBOX")
+                .map_or("/usr/bin/busybox", String::as_str)
+                .into(),
         })
     }
 

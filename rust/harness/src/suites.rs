@@ -7,7 +7,7 @@ use crate::qemu::Guest;
 use crate::settings::{Kernel, Settings};
 use crate::tap::TestResult;
 use anyhow::Result;
-use ivshmem_guest::plan::{DevicePlan, Plan, Protection, Shape};
+use ivshmem_guest::plan::{DevicePlan, Plan, Protection, Shape, SoftInmate};
 use std::path::Path;
 
 /// All suites that a guest with good devices runs.
@@ -26,6 +26,9 @@ const COMMON: &[&str] = &[
     "module",
     "removal",
 ];
+
+/// Those that do not need all sections.
+const CORE: &[&str] = &["info", "ioctl", "state", "events", "poll"];
 
 /// What is malformed, by the device model's names. `capability-loop` is missing: stock QEMU follows
 /// such a loop for ever itself.
@@ -59,13 +62,14 @@ struct Boot {
     devices: Vec<DevicePlan>,
 }
 
-/// Two peers in one guest and a soft inmate, as a link with `common` has them.
+/// Two peers in one guest, and a soft inmate as the last peer of a link as `common` has it.
 fn two_peers_and_inmate(common: &DevicePlan) -> Vec<DevicePlan> {
+    let peers = common.peers.max(3);
     let device = |peer: u32| DevicePlan {
         slot: 5 + peer as u8,
         peer,
-        peers: 3,
-        inmate: Some(2),
+        peers,
+        inmate: Some(SoftInmate::echo(peers - 1)),
         ..common.clone()
     };
     vec![device(0), device(1)]
@@ -111,6 +115,30 @@ fn boots() -> Vec<Boot> {
             }),
         },
         Boot {
+            name: "many peers and vectors, no read/write section",
+            suites: CORE,
+            devices: two_peers_and_inmate(&DevicePlan {
+                peers: 500,
+                vectors: 2048,
+                rw_size: 0,
+                output_size: 0x1000,
+                protocol: 0x7fff,
+                protection: Protection::Mapped,
+                ..DevicePlan::default()
+            }),
+        },
+        Boot {
+            name: "one vector, no output sections",
+            suites: CORE,
+            devices: two_peers_and_inmate(&DevicePlan {
+                vectors: 1,
+                rw_size: 0x1000,
+                output_size: 0,
+                shape: Shape::Bar2,
+                ..DevicePlan::default()
+            }),
+        },
+        Boot {
             name: "malformed devices",
             suites: &["malformed"],
             devices: [
@@ -130,8 +158,16 @@ fn boots() -> Vec<Boot> {
     ]
 }
 
-/// Runs the suites that `wanted` names, or all; results of all guests.
-pub(crate) fn run(settings: &Settings, wanted: &[String]) -> Result<Vec<TestResult>> {
+/// Names of all suites.
+pub(crate) fn names() -> Vec<&'static str> {
+    COMMON.iter().copied().chain(["malformed"]).collect()
+}
+
+/// Runs the suites that are wanted; results of all guests.
+pub(crate) fn run(
+    settings: &Settings,
+    is_wanted: impl Fn(&str) -> bool,
+) -> Result<Vec<TestResult>> {
     let kernel = settings.kernel()?;
     let folder = settings.run_folder("guest")?;
     let archive = folder.join("initramfs");
@@ -141,7 +177,7 @@ pub(crate) fn run(settings: &Settings, wanted: &[String]) -> Result<Vec<TestResu
         let suites: Vec<String> = boot
             .suites
             .iter()
-            .filter(|suite| wanted.is_empty() || wanted.iter().any(|name| name == *suite))
+            .filter(|suite| is_wanted(suite))
             .map(|suite| (*suite).into())
             .collect();
         if suites.is_empty() {

@@ -43,6 +43,9 @@ fn shell(plan: &Plan) -> Result<(), Failure> {
         println!("{} is peer {} ({bdf})", node.display(), device.peer);
     }
     println!("`ivshmem-demo --help` and busybox are there; `exit` powers the guest off.");
+    Command::new("/bin/busybox")
+        .args(["--install", "-s", "/bin"])
+        .status()?;
     // setsid gives the shell a controlling terminal, for Ctrl-C.
     Command::new("/bin/busybox")
         .args(["setsid", "-c", "/bin/busybox", "sh", "-l"])

@@ -65,10 +65,48 @@ pub struct DevicePlan {
     pub shape: Shape,
     /// Protection of the memory.
     pub protection: Protection,
-    /// A soft inmate that answers doorbells.
-    pub inmate: Option<u32>,
+    /// A soft inmate on the same link.
+    pub inmate: Option<SoftInmate>,
     /// The capability is malformed in this way; the driver must refuse the device.
     pub fault: Option<String>,
+}
+
+/// A peer inside the device model.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SoftInmate {
+    /// Its peer ID.
+    pub peer: u32,
+    /// What it does, by the device model's names: `echo`, `demo`, ...
+    pub behaviour: String,
+}
+
+impl SoftInmate {
+    /// An inmate that answers doorbells.
+    #[must_use]
+    pub fn echo(peer: u32) -> Self {
+        Self {
+            peer,
+            behaviour: "echo".into(),
+        }
+    }
+}
+
+impl fmt::Display for SoftInmate {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}:{}", self.peer, self.behaviour)
+    }
+}
+
+impl FromStr for SoftInmate {
+    type Err = PlanError;
+
+    fn from_str(text: &str) -> Result<Self, PlanError> {
+        let (peer, behaviour) = text.split_once(':').ok_or_else(|| bad("inmate", text))?;
+        Ok(Self {
+            peer: number("inmate", peer)? as u32,
+            behaviour: behaviour.into(),
+        })
+    }
 }
 
 impl Default for DevicePlan {
@@ -199,7 +237,7 @@ impl fmt::Display for DevicePlan {
         if self.protection != usual.protection {
             write!(f, ",protection={}", self.protection)?;
         }
-        if let Some(inmate) = self.inmate {
+        if let Some(inmate) = &self.inmate {
             write!(f, ",inmate={inmate}")?;
         }
         if let Some(fault) = &self.fault {
@@ -231,7 +269,7 @@ impl FromStr for DevicePlan {
                 "protocol" => device.protocol = value_of()? as u16,
                 "shape" => device.shape = value.parse()?,
                 "protection" => device.protection = value.parse()?,
-                "inmate" => device.inmate = Some(value_of()? as u32),
+                "inmate" => device.inmate = Some(value.parse()?),
                 "fault" => device.fault = Some(value.into()),
                 _ => return Err(PlanError::UnknownKey(key.into())),
             }
@@ -319,7 +357,7 @@ mod tests {
                     protocol: 0x4001,
                     shape: Shape::Bar2,
                     protection: Protection::Mapped,
-                    inmate: Some(2),
+                    inmate: Some(SoftInmate::echo(2)),
                     fault: Some("cap-short".into()),
                     ..DevicePlan::default()
                 },

@@ -55,14 +55,18 @@ fn outcome(result: isize) -> Outcome {
     Err(Errno::from_raw_os_error(number.unwrap_or(0)))
 }
 
+/// The size of the structure that an ioctl's number tells.
+pub(crate) fn size_of_call(number: u32) -> usize {
+    ((number >> 16) & 0x3fff) as usize
+}
+
 /// An ioctl whose argument is `bytes`, of which the kernel may use as much as `number` says.
 pub(crate) fn ioctl(fd: impl AsFd, number: u32, bytes: &mut [u8]) -> Outcome {
-    let size = (number >> 16 & 0x3fff) as usize;
+    let size = size_of_call(number);
     assert!(bytes.len() >= size, "the number says {size} bytes");
+    let fd = fd.as_fd().as_raw_fd();
     // SAFETY: the kernel's conventions let a driver reach `size` bytes, all in `bytes`.
-    outcome(
-        unsafe { libc::ioctl(fd.as_fd().as_raw_fd(), number as _, bytes.as_mut_ptr()) } as isize,
-    )
+    outcome(unsafe { libc::ioctl(fd, number as _, bytes.as_mut_ptr()) } as isize)
 }
 
 /// An ioctl with an argument that leads nowhere.
@@ -228,7 +232,7 @@ impl Map {
 
     /// An ioctl with this mapping as argument.
     pub(crate) fn ioctl(&self, fd: impl AsFd, number: u32) -> Outcome {
-        let size = (number >> 16 & 0x3fff) as usize;
+        let size = size_of_call(number);
         assert!(self.length >= size, "the number says {size} bytes");
         // SAFETY: the kernel reaches at most `size` bytes, all in the mapping.
         outcome(unsafe { libc::ioctl(fd.as_fd().as_raw_fd(), number as _, self.base) } as isize)

@@ -30,6 +30,8 @@ const TEXT: usize = 64;
 const SENT: usize = 0;
 const SEEN: usize = 4;
 const TEXT_AT: usize = 64;
+/// The state of a side that is done.
+const END: u32 = 3;
 /// A wait for one thing, before patience.
 const LIMIT: Duration = Duration::from_secs(120);
 
@@ -38,14 +40,21 @@ type Failure = Box<dyn std::error::Error>;
 /// Rings as often as the plan's argument says, once in lock-step and once freely.
 pub(crate) fn run(plan: &Plan, report: &mut Report) -> Result<(), Failure> {
     system::ensure_ready(plan)?;
-    let count = plan.arguments.first().ok_or("how many doorbells?")?.parse()?;
+    let count = plan
+        .arguments
+        .first()
+        .ok_or("how many doorbells?")?
+        .parse()?;
     let node = system::node(&plan.devices[0].bdf()).ok_or("no device file")?;
     let side = Side::open(&node, LIMIT * plan.patience.max(1))?;
 
     side.meet(1)?;
     let begin = Instant::now();
     let locked = side.lock_step(count);
-    report.comment(&format!("lock-step: {:.1} s", begin.elapsed().as_secs_f32()))?;
+    report.comment(&format!(
+        "lock-step: {:.1} s",
+        begin.elapsed().as_secs_f32()
+    ))?;
     let name = format!(
         "{count} doorbells in lock-step while both read and write their sections: \
          every open file counts each exactly"
@@ -66,7 +75,7 @@ pub(crate) fn run(plan: &Plan, report: &mut Report) -> Result<(), Failure> {
     );
     report.result(&name, &outcome(&free))?;
     free?;
-    side.meet(3)
+    side.part()
 }
 
 fn outcome<T>(result: &Result<T, Failure>) -> Outcome {
@@ -93,7 +102,9 @@ impl Side {
         let device = Device::open(node)?;
         let info = *device.info();
         let peer = 1 - info.id;
-        let watchers = (0..WATCHERS).map(|_| Device::open(node)).collect::<Result<_, _>>()?;
+        let watchers = (0..WATCHERS)
+            .map(|_| Device::open(node))
+            .collect::<Result<_, _>>()?;
         let own = device.map_mut(info.output)?;
         for word in [SENT, SEEN] {
             own.word(word)?.store(0, Ordering::Relaxed);
@@ -113,11 +124,30 @@ impl Side {
     /// Waits for the other side to get as far as `phase`.
     fn meet(&self, phase: u32) -> Result<(), Failure> {
         self.device.set_state(phase, StateFlags::default())?;
-        let there = || self.device.state(self.peer).is_ok_and(|state| state >= phase);
+        let there = || {
+            self.device
+                .state(self.peer)
+                .is_ok_and(|state| state >= phase)
+        };
         if system::wait_until(self.limit, there) {
             Ok(())
         } else {
             Err(format!("the other guest does not come to phase {phase}").into())
+        }
+    }
+
+    /// Waits until the other side needs us no more: it has come to its end, or has even left.
+    fn part(&self) -> Result<(), Failure> {
+        self.device.set_state(END, StateFlags::default())?;
+        let done = || {
+            self.device
+                .state(self.peer)
+                .is_ok_and(|state| state == 0 || state >= END)
+        };
+        if system::wait_until(self.limit, done) {
+            Ok(())
+        } else {
+            Err("the other guest does not come to its end".into())
         }
     }
 

@@ -10,7 +10,7 @@ pub(super) const TESTS: &[Test] = &[
         numbers,
     ),
     Test::new(
-        "interrupts are MSI-X with every vector that the device offers",
+        "interrupts are MSI-X with every vector that the device offers, up to 64",
         interrupts,
     ),
     Test::new("sections lie where the device's sizes put them", sections),
@@ -33,7 +33,7 @@ fn numbers(env: &Env) {
 fn interrupts(env: &Env) {
     let info = *env.open().info();
     assert_eq!(info.interrupt_mode, InterruptMode::MsiX);
-    assert_eq!(info.vectors_enabled, env.expected().vectors);
+    assert_eq!(info.vectors_enabled, env.vectors());
 }
 
 fn sections(env: &Env) {

@@ -49,6 +49,10 @@ pub(super) const TESTS: &[Test] = &[
         read_only_file,
     ),
     Test::new(
+        "what changes something is EBADF on a file opened for ioctls only (access mode 3)",
+        ioctl_only_file,
+    ),
+    Test::new(
         "capacity 0 and record sizes that cannot be are EINVAL",
         bad_event_requests,
     ),
@@ -64,11 +68,7 @@ pub(super) const TESTS: &[Test] = &[
 
 /// The number of a call with another size of its structure.
 fn sized(call: u32, size: usize) -> u32 {
-    call & !(0x3fff << 16) | (size as u32) << 16
-}
-
-fn size_of_call(call: u32) -> usize {
-    (call >> 16 & 0x3fff) as usize
+    (call & !(0x3fff << 16)) | ((size as u32) << 16)
 }
 
 fn open(env: &Env) -> File {
@@ -151,7 +151,7 @@ fn unknown_numbers(env: &Env) {
     for number in (0x08..0x40).chain(0x44..=0xff) {
         for direction in 0..4 {
             for size in [0, 16, 40] {
-                let call = direction << 30 | size << 16 | magic | number;
+                let call = (direction << 30) | (size << 16) | magic | number;
                 let got = raw::ioctl(&file, call, &mut bytes);
                 assert_eq!(got, Err(Errno::NOTTY), "number {call:#x}");
             }
@@ -171,13 +171,13 @@ fn other_directions(env: &Env) {
     let mut bytes = [0; 256];
     for (call, _) in good_requests(env) {
         for direction in 0..4 {
-            let other = call & 0x3fff_ffff | direction << 30;
+            let other = (call & 0x3fff_ffff) | (direction << 30);
             if other != call {
                 let got = raw::ioctl(&file, other, &mut bytes);
                 assert_eq!(got, Err(Errno::NOTTY), "number {other:#x}");
             }
         }
-        let other = call & !0xff00 | 0xea00;
+        let other = (call & !0xff00) | 0xea00;
         assert_eq!(
             raw::ioctl(&file, other, &mut bytes),
             Err(Errno::NOTTY),
@@ -252,7 +252,7 @@ fn too_small(env: &Env) {
     let file = open(env);
     let calls = good_requests(env).into_iter().map(|(call, _)| call);
     for call in calls.chain([uapi::IVSHMEM_IOC_INFO]) {
-        let size = size_of_call(call);
+        let size = raw::size_of_call(call);
         for smaller in [0, 1, 4, size / 2, size - 4, size - 1] {
             let mut bytes = vec![0; size];
             let got = raw::ioctl(&file, sized(call, smaller), &mut bytes);
@@ -432,7 +432,19 @@ fn foreign_state(env: &Env) {
 }
 
 fn read_only_file(env: &Env) {
-    let file = open_file(env.node(), true, false, 0);
+    changes_nothing(env, &open_file(env.node(), true, false, 0));
+}
+
+/// Access mode 3 of open(2) gives a descriptor for ioctls only: it can neither read nor write.
+fn ioctl_only_file(env: &Env) {
+    use rustix::fs::{Mode, OFlags};
+    let flags = OFlags::CLOEXEC | OFlags::from_bits_retain(3);
+    let file = rustix::fs::open(env.node(), flags, Mode::empty()).expect("open");
+    changes_nothing(env, &File::from(file));
+}
+
+/// What changes something is refused, what does not is carried out.
+fn changes_nothing(env: &Env, file: &File) {
     for (call, mut request) in good_requests(env) {
         let number = call & 0xff;
         let changes = number == uapi::IVSHMEM_IOC_SET_STATE & 0xff
@@ -443,14 +455,14 @@ fn read_only_file(env: &Env) {
             good_answer(call)
         };
         assert_eq!(
-            raw::ioctl(&file, call, &mut request),
+            raw::ioctl(file, call, &mut request),
             wanted,
             "number {call:#x}"
         );
     }
     let mut info = ivshmem_info::default();
     assert_eq!(
-        raw::ioctl(&file, uapi::IVSHMEM_IOC_INFO, bytes_of_mut(&mut info)),
+        raw::ioctl(file, uapi::IVSHMEM_IOC_INFO, bytes_of_mut(&mut info)),
         Ok(0)
     );
 }
@@ -527,7 +539,8 @@ fn no_effect(env: &Env) {
     out_of_range(env);
     foreign_state(env);
     for peer in 0..env.expected().peers {
-        let there = env.plan.devices[0].inmate == Some(peer);
+        let inmate = env.expected().inmate.as_ref();
+        let there = inmate.is_some_and(|inmate| inmate.peer == peer);
         assert_eq!(
             watcher.state(peer).expect("state") != 0,
             there,

@@ -119,6 +119,11 @@ impl Env {
         &self.nodes[0].0
     }
 
+    /// Vectors of the device under test that interrupt: of more, the driver takes no more.
+    pub(crate) fn vectors(&self) -> u32 {
+        self.expected().vectors.min(VECTORS_MAX)
+    }
+
     /// The file of the device under test.
     pub(crate) fn node(&self) -> &PathBuf {
         &self.nodes[0].1
@@ -139,6 +144,9 @@ impl Env {
         Device::open(&self.nodes[1].1).expect("open the other peer's device")
     }
 }
+
+/// Most vectors that the driver takes of a device, by its header.
+const VECTORS_MAX: u32 = 64;
 
 /// How long a wait for something that must happen may take: generous, as the machine may be busy.
 const SOON: Duration = Duration::from_secs(60);

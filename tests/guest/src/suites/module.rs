@@ -20,7 +20,7 @@ pub(super) const TESTS: &[Test] = &[
 ];
 
 /// TAINT_OOT_MODULE and TAINT_UNSIGNED_MODULE.
-const TAINT: u64 = 1 << 12 | 1 << 13;
+const TAINT: u64 = (1 << 12) | (1 << 13);
 
 fn read(path: &str) -> String {
     let text = fs::read_to_string(path);

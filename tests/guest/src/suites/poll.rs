@@ -135,7 +135,7 @@ fn wakes(device: &Device, events: PollFlags, something: impl FnOnce()) {
 
 fn woken(env: &Env) {
     let device = env.open();
-    for vector in 0..env.expected().vectors {
+    for vector in 0..env.vectors() {
         wakes(&device, PollFlags::IN, || {
             device.ring(own(env), vector).expect("ring")
         });

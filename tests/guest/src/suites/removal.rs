@@ -64,9 +64,9 @@ fn rebind_and_open(env: &Env) -> Device {
 }
 
 fn calls(env: &Env) {
-    let device = env.open();
+    let (device, owner) = (env.open(), env.open());
     let info = *device.info();
-    device.set_state(5, StateFlags::default()).expect("publish");
+    owner.set_state(5, StateFlags::default()).expect("publish");
     unbind(env);
     let mut bytes = [0; 8];
     assert_eq!(device.read_at(&mut bytes, 0), Err(Error::Gone));
@@ -79,6 +79,8 @@ fn calls(env: &Env) {
     assert_eq!(device.write_at(&bytes, 0), Err(Error::Gone), "not EACCES");
     assert_eq!(device.state(0), Err(Error::Gone));
     assert_eq!(device.set_state(1, StateFlags::default()), Err(Error::Gone));
+    // Not EBUSY for the one, and nobody is to be told by the other.
+    assert_eq!(owner.set_state(0, StateFlags::default()), Err(Error::Gone));
     assert_eq!(device.ring(info.id, 0), Err(Error::Gone));
     for deadline in [Deadline::NOW, Deadline::after(SOON), Deadline::NEVER] {
         let got = device.events(&mut EventBuffer::new(4), deadline).map(drop);

@@ -110,7 +110,7 @@ fn same_again(env: &Env) {
     drain(&other);
     publish(&device, 7);
     // A doorbell on another vector comes after what the state would have caused.
-    let vector = env.expected().vectors - 1;
+    let vector = env.vectors() - 1;
     device
         .ring(env.other_expected().peer, vector)
         .expect("ring");
@@ -261,11 +261,18 @@ fn own_is_no_event(env: &Env) {
     publish(&device, 7);
     publish(&device, 8);
     // Ringing oneself comes after what the state would have caused.
-    let vector = env.expected().vectors - 1;
+    let vector = env.vectors() - 1;
     device.ring(own(env), vector).expect("ring");
+    let own = own(env);
     for file in [&device, &second] {
-        let events = wait(file);
-        assert_eq!(events.len(), 1, "{events:?}");
-        assert_eq!(super::doorbells(&events[0], vector), 1, "{events:?}");
+        // Another peer's file, closed by the test before, may still be heard on vector 0.
+        let mut rung = 0;
+        while rung == 0 {
+            for event in wait(file) {
+                rung += super::doorbells(&event, vector);
+                let is_own = matches!(event.kind, EventKind::State { peer, .. } if peer == own);
+                assert!(!is_own, "{event:?}");
+            }
+        }
     }
 }
