@@ -5,7 +5,7 @@ use super::{count_doorbells, drain, good_devices, open_file, wait, Env, Test, SO
 use crate::system;
 use ivshmem::{Device, InterruptMode, Section, StateFlags, Subject};
 use rustix::net::{self, netlink, AddressFamily, RecvFlags, SocketFlags, SocketType};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{self, File};
 use std::io::{self, Read};
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
@@ -15,6 +15,10 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 pub(super) const TESTS: &[Test] = &[
     Test::new("sysfs says what the info ioctl says", attributes),
+    Test::new(
+        "the ABI document names all sysfs attributes, and no others",
+        documented,
+    ),
     Test::new("sysfs attributes can only be read", read_only),
     Test::new("the state in sysfs is the published one", state_attribute),
     Test::new(
@@ -134,6 +138,47 @@ fn section_attributes(env: &Env, name: &str, section: Section) {
     assert_eq!(value("size"), format!("{:#x}", section.size), "{name}");
     let mappable = u8::from(section.is_mappable()).to_string();
     assert_eq!(value("mappable"), mappable, "{name}");
+}
+
+/// The attributes in the ABI document, as paths below the device's directory.
+fn documented_attributes() -> BTreeSet<String> {
+    let text = include_str!("../../../../Documentation/ABI/testing/sysfs-class-ivshmem");
+    let device = "What:\t\t/sys/class/ivshmem/ivshmemN/";
+    let names: Vec<&str> = text
+        .lines()
+        .filter_map(|line| line.strip_prefix(device))
+        .collect();
+    let (groups, names): (Vec<&str>, Vec<&str>) =
+        names.iter().partition(|name| name.ends_with('/'));
+    let expand = |name: &&str| match name.strip_prefix("<section>/") {
+        Some(name) => groups
+            .iter()
+            .map(|group| format!("{group}{name}"))
+            .collect(),
+        None => vec![(*name).to_string()],
+    };
+    names.iter().flat_map(expand).collect()
+}
+
+/// The attributes in sysfs, without the kernel's own.
+fn attributes_below(directory: &Path, prefix: &str) -> BTreeSet<String> {
+    let own = ["dev", "device", "power", "subsystem", "uevent"];
+    let mut found = BTreeSet::new();
+    for entry in fs::read_dir(directory).expect("a directory").flatten() {
+        let name = entry.file_name().into_string().expect("plain");
+        if entry.file_type().expect("a type").is_dir() && !own.contains(&name.as_str()) {
+            found.extend(attributes_below(&entry.path(), &format!("{prefix}{name}/")));
+        } else if !own.contains(&name.as_str()) {
+            found.insert(format!("{prefix}{name}"));
+        }
+    }
+    found
+}
+
+fn documented(env: &Env) {
+    let documented = documented_attributes();
+    assert!(documented.contains("output/size") && documented.contains("id"));
+    assert_eq!(attributes_below(&class_dir(env), ""), documented);
 }
 
 fn read_only(env: &Env) {
