@@ -92,67 +92,55 @@ impl<T: Operations> Attribute<T> {
 pub(crate) struct Pointers<P, const N: usize>([*const P; N]);
 
 // SAFETY: Constant; what they point to is `Sync`.
-unsafe impl<P, const N: usize> Sync for Pointers<P, N> {}
+unsafe impl<P: Sync, const N: usize> Sync for Pointers<P, N> {}
 
-impl<const N: usize> Pointers<bindings::attribute, N> {
-    /// The addresses of `attributes`.
-    pub(crate) const fn to<T: Operations>(attributes: &'static [Attribute<T>]) -> Self {
-        assert!(attributes.len() + 1 == N);
+impl<P: 'static, const N: usize> Pointers<P, N> {
+    /// The addresses of `items`.
+    pub(crate) const fn to(items: &[&'static P]) -> Self {
+        assert!(items.len() + 1 == N);
         let mut pointers = [core::ptr::null(); N];
         let mut index = 0;
-        while index < attributes.len() {
-            pointers[index] = (&raw const attributes[index]).cast();
+        while index < items.len() {
+            pointers[index] = core::ptr::from_ref(items[index]);
             index += 1;
         }
         Self(pointers)
     }
 }
 
-/// Attributes that stand together.
+/// Attributes that stand together, of a device whose files are `T`.
 #[repr(transparent)]
-pub(crate) struct Group(Opaque<bindings::attribute_group>);
+pub(crate) struct Group<T>(Opaque<bindings::attribute_group>, PhantomData<T>);
 
 // SAFETY: Constant.
-unsafe impl Sync for Group {}
+unsafe impl<T> Sync for Group<T> {}
 
-impl Group {
+impl<T: Operations> Group<T> {
     /// A group in the directory `name`, or beside the kernel's own attributes.
     pub(crate) const fn new<const N: usize>(
         name: Option<&'static CStr>,
-        attributes: &'static Pointers<bindings::attribute, N>,
+        attributes: &'static Pointers<Attribute<T>, N>,
     ) -> Self {
         let mut raw: bindings::attribute_group = pin_init::zeroed();
         if let Some(name) = name {
             raw.name = as_char_ptr_in_const_context(name);
         }
-        raw.__bindgen_anon_2.attrs_const = attributes.0.as_ptr();
-        Self(Opaque::new(raw))
-    }
-}
-
-impl<const N: usize> Pointers<bindings::attribute_group, N> {
-    /// The addresses of `groups`.
-    pub(crate) const fn to_groups(groups: &[&'static Group]) -> Self {
-        assert!(groups.len() + 1 == N);
-        let mut pointers = [core::ptr::null(); N];
-        let mut index = 0;
-        while index < groups.len() {
-            pointers[index] = core::ptr::from_ref(groups[index]).cast();
-            index += 1;
-        }
-        Self(pointers)
-    }
-
-    /// As [`Operations::attributes`] wants them.
-    pub(crate) const fn of<T>(&'static self) -> Groups<T> {
-        Groups(self.0.as_ptr(), PhantomData)
+        // CAST: An attribute begins with the kernel's.
+        raw.__bindgen_anon_2.attrs_const = attributes.0.as_ptr().cast();
+        Self(Opaque::new(raw), PhantomData)
     }
 }
 
 /// All attributes of a device whose files are `T`; made by [`attribute_groups!`].
 pub(crate) struct Groups<T>(*const *const bindings::attribute_group, PhantomData<T>);
 
-impl<T> Groups<T> {
+impl<T: 'static> Groups<T> {
+    /// Those that stand in `groups`.
+    pub(crate) const fn new<const N: usize>(groups: &'static Pointers<Group<T>, N>) -> Self {
+        // CAST: A group is one of the kernel's.
+        Self(groups.0.as_ptr().cast(), PhantomData)
+    }
+
     /// As the kernel wants them, for a `struct device`.
     pub(super) fn as_ptr(&self) -> *mut *const bindings::attribute_group {
         self.0.cast_mut()
@@ -171,21 +159,22 @@ macro_rules! attribute_groups {
             attribute_groups,
             Attribute,
             Group,
+            Groups,
             Pointers, //
         };
-        static GROUPS: Pointers<
-            ::kernel::bindings::attribute_group,
-            { attribute_groups!(@count $($group),*) + 1 },
-        > = Pointers::to_groups(&[$({
-            const COUNT: usize = attribute_groups!(@count $($name),*);
-            static ATTRIBUTES: [Attribute<$type>; COUNT] =
-                [$(Attribute::<$type>::new($name, $show)),*];
-            static POINTERS: Pointers<::kernel::bindings::attribute, { COUNT + 1 }> =
-                Pointers::to(&ATTRIBUTES);
-            static GROUP: Group = Group::new($group, &POINTERS);
-            &GROUP
-        }),*]);
-        GROUPS.of::<$type>()
+        static GROUPS: Pointers<Group<$type>, { attribute_groups!(@count $($group),*) + 1 }> =
+            Pointers::to(&[$({
+                static ATTRIBUTES: Pointers<
+                    Attribute<$type>,
+                    { attribute_groups!(@count $($name),*) + 1 },
+                > = Pointers::to(&[$({
+                    static ATTRIBUTE: Attribute<$type> = Attribute::<$type>::new($name, $show);
+                    &ATTRIBUTE
+                }),*]);
+                static GROUP: Group<$type> = Group::new($group, &ATTRIBUTES);
+                &GROUP
+            }),*]);
+        Groups::new(&GROUPS)
     }};
 }
 pub(crate) use attribute_groups;
