@@ -24,6 +24,7 @@ const COMMON: &[&str] = &[
     "visibility",
     "tracing",
     "module",
+    "storm",
     "removal",
 ];
 
@@ -60,6 +61,8 @@ struct Boot {
     name: &'static str,
     suites: &'static [&'static str],
     devices: Vec<DevicePlan>,
+    /// Further words of the kernel's command line.
+    words: &'static str,
 }
 
 /// Two peers in one guest, and a soft inmate as the last peer of a link as `common` has it.
@@ -99,6 +102,7 @@ fn boots() -> Vec<Boot> {
             name: "Jailhouse shape, trapping",
             suites: COMMON,
             devices: two_peers_and_inmate(&DevicePlan::default()),
+            words: "",
         },
         Boot {
             name: "BAR 2 shape, mapped",
@@ -113,6 +117,7 @@ fn boots() -> Vec<Boot> {
                 output_size: 0x1000,
                 ..DevicePlan::default()
             }),
+            words: "",
         },
         Boot {
             name: "many peers and vectors, no read/write section",
@@ -126,6 +131,7 @@ fn boots() -> Vec<Boot> {
                 protection: Protection::Mapped,
                 ..DevicePlan::default()
             }),
+            words: "",
         },
         Boot {
             name: "one vector, no output sections",
@@ -137,6 +143,26 @@ fn boots() -> Vec<Boot> {
                 shape: Shape::Bar2,
                 ..DevicePlan::default()
             }),
+            words: "",
+        },
+        Boot {
+            name: "INTx, two devices on one line",
+            suites: &["intx"],
+            devices: [5, 9]
+                .map(|slot| DevicePlan {
+                    slot,
+                    peer: u32::from(slot == 9),
+                    vectors: 0,
+                    ..DevicePlan::default()
+                })
+                .into(),
+            words: "",
+        },
+        Boot {
+            name: "polling: neither MSI-X nor INTx",
+            suites: &["polling"],
+            devices: two_peers_and_inmate(&DevicePlan::default()),
+            words: "pci=nomsi",
         },
         Boot {
             name: "malformed devices",
@@ -154,13 +180,15 @@ fn boots() -> Vec<Boot> {
                 ),
             ]
             .concat(),
+            words: "",
         },
     ]
 }
 
 /// Names of all suites.
 pub(crate) fn names() -> Vec<&'static str> {
-    COMMON.iter().copied().chain(["malformed"]).collect()
+    let special = ["intx", "polling", "malformed"];
+    COMMON.iter().copied().chain(special).collect()
 }
 
 /// Runs the suites that are wanted; results of all guests.
@@ -208,6 +236,7 @@ fn run_boot(
         patience: settings.patience,
     };
     let mut spec = guest_spec("guest", kernel, archive, &plan, &links);
+    spec.words = format!("{} {}", boot.words, spec.words);
     spec.prefix = settings.verbose.then(|| "guest | ".into());
     let end = Guest::start(settings, folder, &spec)?.finish()?;
     let mut results = judge(boot.name, &end);

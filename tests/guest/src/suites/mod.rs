@@ -10,6 +10,7 @@ mod info;
 mod ioctl;
 mod malformed;
 mod mapping;
+mod modes;
 mod module;
 mod node;
 mod poll;
@@ -75,6 +76,9 @@ pub(crate) const ALL: &[(&str, &[Test])] = &[
     ("visibility", visibility::TESTS),
     ("tracing", tracing::TESTS),
     ("module", module::TESTS),
+    ("intx", modes::INTX),
+    ("polling", modes::POLLING),
+    ("storm", modes::STORM),
     ("removal", removal::TESTS),
     ("malformed", malformed::TESTS),
 ];
