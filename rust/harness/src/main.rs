@@ -130,7 +130,11 @@ fn test_guest(settings: &Settings, wanted: &[String], doorbells: u64) -> Result<
         kernel.image_checksum()?,
         kernel.release
     );
-    let mut results = suites::run(settings, is_wanted)?;
+    let mut results = vec![TestResult::from_reasons(
+        "the booted kernel is the distribution's image, decompressed",
+        kernel.differences()?,
+    )];
+    results.extend(suites::run(settings, is_wanted)?);
     if is_wanted("failures") {
         results.extend(failures::run(settings)?);
     }

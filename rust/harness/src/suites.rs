@@ -12,7 +12,8 @@ use std::path::Path;
 
 /// All suites that a guest with good devices runs.
 const COMMON: &[&str] = &[
-    "info", "region", "mapping", "ioctl", "state", "events", "poll", "node", "module", "removal",
+    "info", "region", "mapping", "ioctl", "state", "events", "poll", "compat", "node", "module",
+    "removal",
 ];
 
 /// Those that do not need all sections.
@@ -50,14 +51,13 @@ struct Boot {
     devices: Vec<DevicePlan>,
 }
 
-/// Two peers in one guest, and a soft inmate as the last peer of a link as `common` has it.
-fn two_peers_and_inmate(common: &DevicePlan) -> Vec<DevicePlan> {
+/// Two peers in one guest, of a link as `common` has it with room for one more that never comes.
+fn two_peers(common: &DevicePlan) -> Vec<DevicePlan> {
     let peers = common.peers.max(3);
     let device = |peer: u32| DevicePlan {
         slot: 5 + peer as u8,
         peer,
         peers,
-        inmate: Some(SoftInmate::echo(peers - 1)),
         ..common.clone()
     };
     vec![device(0), device(1)]
@@ -86,12 +86,12 @@ fn boots() -> Vec<Boot> {
         Boot {
             name: "Jailhouse shape, trapping",
             suites: COMMON,
-            devices: two_peers_and_inmate(&DevicePlan::default()),
+            devices: two_peers(&DevicePlan::default()),
         },
         Boot {
             name: "BAR 2 shape, mapped",
             suites: COMMON,
-            devices: two_peers_and_inmate(&DevicePlan {
+            devices: two_peers(&DevicePlan {
                 shape: Shape::Bar2,
                 protection: Protection::Mapped,
                 vectors: 16,
@@ -105,7 +105,7 @@ fn boots() -> Vec<Boot> {
         Boot {
             name: "many peers and vectors, no read/write section",
             suites: CORE,
-            devices: two_peers_and_inmate(&DevicePlan {
+            devices: two_peers(&DevicePlan {
                 peers: 500,
                 vectors: 2048,
                 rw_size: 0,
@@ -118,13 +118,21 @@ fn boots() -> Vec<Boot> {
         Boot {
             name: "one vector, no output sections",
             suites: CORE,
-            devices: two_peers_and_inmate(&DevicePlan {
+            devices: two_peers(&DevicePlan {
                 vectors: 1,
                 rw_size: 0x1000,
                 output_size: 0,
                 shape: Shape::Bar2,
                 ..DevicePlan::default()
             }),
+        },
+        Boot {
+            name: "soft inmate",
+            suites: &["inmate"],
+            devices: vec![DevicePlan {
+                inmate: Some(SoftInmate::echo(1)),
+                ..DevicePlan::default()
+            }],
         },
         Boot {
             name: "malformed devices",
@@ -148,7 +156,11 @@ fn boots() -> Vec<Boot> {
 
 /// Names of all suites.
 pub(crate) fn names() -> Vec<&'static str> {
-    COMMON.iter().copied().chain(["malformed"]).collect()
+    COMMON
+        .iter()
+        .copied()
+        .chain(["inmate", "malformed"])
+        .collect()
 }
 
 /// Runs the suites that are wanted; results of all guests.

@@ -76,15 +76,6 @@ pub(super) const TESTS: &[Test] = &[
         "two threads that share a file share its events",
         shared_file,
     ),
-    Test::new(
-        "the soft inmate answers on the vector it was rung on, with our bytes",
-        echo,
-    )
-    .only_if(|plan| {
-        plan.devices
-            .first()
-            .is_some_and(|device| device.inmate.is_some() && device.output_size > 0)
-    }),
 ];
 
 fn own(env: &Env) -> u32 {
@@ -496,31 +487,4 @@ fn shared_file(env: &Env) {
     });
     assert_eq!(counted.load(order), ROUNDS);
     assert_eq!(fetch_now(&device), Err(Error::WouldBlock));
-}
-
-fn echo(env: &Env) {
-    let device = env.open();
-    let info = *device.info();
-    let inmate = env
-        .expected()
-        .inmate
-        .as_ref()
-        .expect("the plan has one")
-        .peer;
-    let theirs = info.output_of(inmate).expect("exists").offset;
-    // It rings peers that are there.
-    device.set_state(1, StateFlags::default()).expect("publish");
-    drain(&device);
-    for (round, vector) in (0..20_u8).zip((0..env.vectors()).cycle()) {
-        // It copies what peer 0 says.
-        let text = [round ^ 0x5a; 64];
-        device
-            .write_at(&text, info.output_of(0).expect("exists").offset)
-            .expect("write");
-        device.ring(inmate, vector).expect("ring");
-        assert_eq!(count_doorbells(&device, vector, 1), 1, "round {round}");
-        let mut answer = [0; 64];
-        device.read_at(&mut answer, theirs).expect("read");
-        assert_eq!(answer, text, "round {round}");
-    }
 }

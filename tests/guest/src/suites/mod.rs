@@ -5,8 +5,10 @@
 //! in a process of its own, after all devices of the plan have been found bound. The first device
 //! of the plan is the one under test; the second, where there is one, another peer of its link.
 
+mod compat;
 mod events;
 mod info;
+mod inmate;
 mod ioctl;
 mod malformed;
 mod mapping;
@@ -67,6 +69,8 @@ pub(crate) const ALL: &[(&str, &[Test])] = &[
     ("state", state::TESTS),
     ("events", events::TESTS),
     ("poll", poll::TESTS),
+    ("inmate", inmate::TESTS),
+    ("compat", compat::TESTS),
     ("node", node::TESTS),
     ("module", module::TESTS),
     ("removal", removal::TESTS),
