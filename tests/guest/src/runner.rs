@@ -34,7 +34,7 @@ pub(crate) fn run_suites(plan: &Plan, report: &mut Report) -> io::Result<()> {
             if !(test.fits)(plan) {
                 continue;
             }
-            let outcome = match system::ensure_ready(plan) {
+            let outcome = match system::ensure_settled(plan) {
                 Ok(()) => run_apart(plan, suite, number)?,
                 Err(error) => Outcome::Failed(vec![format!("the devices are not ready: {error}")]),
             };

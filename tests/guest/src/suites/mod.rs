@@ -119,7 +119,7 @@ impl Env {
 
     /// Vectors of the device under test that interrupt: of more, the driver takes no more.
     pub(crate) fn vectors(&self) -> u32 {
-        self.expected().vectors.min(VECTORS_MAX)
+        self.expected().vectors.min(system::VECTORS_MAX)
     }
 
     /// The file of the device under test.
@@ -142,9 +142,6 @@ impl Env {
         Device::open(&self.nodes[1].1).expect("open the other peer's device")
     }
 }
-
-/// Most vectors that the driver takes of a device, by its header.
-const VECTORS_MAX: u32 = 64;
 
 /// How long a wait for something that must happen may take: generous, as the machine may be busy.
 const SOON: Duration = Duration::from_secs(60);
