@@ -94,7 +94,10 @@ interrupted() {
 		kill -KILL "$CHILD" 2>/dev/null || true
 		wait "$CHILD" 2>/dev/null || true
 	}
-	[ -z "$PULSE" ] || kill "$PULSE" 2>/dev/null || true
+	[ -z "$PULSE" ] || {
+		kill "$PULSE" 2>/dev/null || true
+		[ ! -t 2 ] || printf '\r\033[K' >&2
+	}
 	say "interrupted. Nothing half-done will be used; run the same command again, it continues."
 	exit "$1"
 }

@@ -37,5 +37,5 @@ RECIPE_CHECK='
 '
 
 # Free disk space in MiB that making it takes: packages, root, and room for both to lie side by side.
-RECIPE_SPACE=5000
-RECIPE_TIME="2 to 5 min"
+RECIPE_SPACE=4000
+RECIPE_TIME="1 to 4 min"

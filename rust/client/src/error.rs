@@ -172,3 +172,46 @@ fn hint(errno: Errno) -> &'static str {
         _ => "",
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn errors_name_the_value_and_keep_the_number() {
+        let error = Error::NoSuchVector {
+            vector: 9,
+            vectors: 4,
+        };
+        assert_eq!(
+            error.to_string(),
+            "vector 9 does not exist: the link has vectors 0 to 3"
+        );
+        assert_eq!(error.errno(), Some(Errno::NXIO));
+        let error = Error::Open {
+            path: "/dev/ivshmem7".into(),
+            errno: Errno::NOENT,
+        };
+        let words = error.to_string();
+        assert!(
+            words.contains("/dev/ivshmem7") && words.contains("module"),
+            "{words}"
+        );
+        assert_eq!(
+            std::io::Error::from(error).kind(),
+            std::io::ErrorKind::NotFound
+        );
+    }
+
+    #[test]
+    fn what_means_the_same_for_all_calls_has_a_name() {
+        let named = |errno| Error::from_call("ringing a peer", errno);
+        assert_eq!(named(Errno::NODEV), Error::Gone);
+        assert_eq!(named(Errno::AGAIN), Error::WouldBlock);
+        assert_eq!(named(Errno::BADF).errno(), Some(Errno::BADF));
+        assert_eq!(named(Errno::NOMEM).errno(), Some(Errno::NOMEM));
+        assert!(named(Errno::NOMEM)
+            .to_string()
+            .starts_with("ringing a peer failed: "));
+    }
+}

@@ -176,3 +176,62 @@ impl Iterator for Events<'_> {
 }
 
 impl ExactSizeIterator for Events<'_> {}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn deadlines_are_absolute_and_never_overflow() {
+        let before = Deadline::after(Duration::ZERO);
+        let later = Deadline::after(Duration::from_secs(10));
+        assert!(Deadline::NOW < before && before < later && later < Deadline::NEVER);
+        assert!(later.as_nanos() - before.as_nanos() >= 10_000_000_000);
+        assert_eq!(Deadline::after(Duration::MAX), Deadline::NEVER);
+        assert_ne!(
+            Deadline::at(Duration::ZERO),
+            Deadline::NOW,
+            "0 means do not wait"
+        );
+    }
+
+    #[test]
+    fn events_are_told_apart() {
+        let raw = |kind| uapi::ivshmem_event {
+            kind,
+            index: 3,
+            flags: uapi::IVSHMEM_EVENT_MAY_HAVE_LOST,
+            old_state: 1,
+            new_state: 2,
+            count: 5,
+            changes: 7,
+            time: 9,
+            ..Default::default()
+        };
+        let doorbell = Event::from(&raw(uapi::IVSHMEM_EVENT_DOORBELL));
+        assert_eq!(
+            doorbell.kind,
+            EventKind::Doorbell {
+                vector: 3,
+                count: 5
+            }
+        );
+        assert!(doorbell.may_have_lost);
+        assert_eq!(doorbell.time, Duration::from_nanos(9));
+        let state = EventKind::State {
+            peer: 3,
+            old: 1,
+            new: 2,
+            changes: 7,
+        };
+        assert_eq!(Event::from(&raw(uapi::IVSHMEM_EVENT_STATE)).kind, state);
+        let other = EventKind::Other { kind: 99, index: 3 };
+        assert_eq!(Event::from(&raw(99)).kind, other);
+    }
+
+    #[test]
+    fn a_buffer_has_room_for_one_at_least() {
+        assert_eq!(EventBuffer::new(0).records.len(), 1);
+        assert_eq!(EventBuffer::new(5).records.len(), 5);
+    }
+}

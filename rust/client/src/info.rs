@@ -147,3 +147,56 @@ impl From<uapi::ivshmem_info> for Info {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn link_of_three() -> Info {
+        let section = |offset, size, flags| uapi::ivshmem_section {
+            offset,
+            size,
+            flags,
+            reserved: 0,
+        };
+        let readable = uapi::IVSHMEM_SECTION_READ | uapi::IVSHMEM_SECTION_MMAP;
+        let writable = readable | uapi::IVSHMEM_SECTION_WRITE;
+        Info::from(uapi::ivshmem_info {
+            id: 1,
+            max_peers: 3,
+            vectors: 4,
+            interrupt_mode: uapi::IVSHMEM_INTERRUPT_MSIX,
+            state_table: section(0, 0x1000, readable),
+            rw: section(0x1000, 0x9000, writable),
+            outputs: section(0xa000, 0x6000, readable),
+            output: section(0xc000, 0x2000, writable),
+            region_size: 0x1_0000,
+            ..Default::default()
+        })
+    }
+
+    #[test]
+    fn output_sections_of_all_peers() {
+        let info = link_of_three();
+        let offsets: Vec<_> = (0..3)
+            .map(|peer| info.output_of(peer).expect("exists").offset)
+            .collect();
+        assert_eq!(offsets, [0xa000, 0xc000, 0xe000]);
+        for peer in 0..3 {
+            let section = info.output_of(peer).expect("exists");
+            assert_eq!(section.is_writable(), peer == 1, "peer {peer}");
+            assert!(section.is_readable() && section.is_mappable());
+        }
+        let error = info.output_of(3).expect_err("no such peer");
+        assert_eq!(
+            error.to_string(),
+            "peer 3 does not exist: the link has peers 0 to 2"
+        );
+    }
+
+    #[test]
+    fn modes_of_later_drivers_are_kept() {
+        assert_eq!(InterruptMode::from(2), InterruptMode::Intx);
+        assert_eq!(InterruptMode::from(77), InterruptMode::Other(77));
+    }
+}

@@ -119,6 +119,7 @@ pub(crate) fn judge(prefix: &str, end: &GuestEnd) -> Vec<TestResult> {
     }
     if !end.status.success() {
         defects.push(format!("QEMU ended with {}", end.status));
+        defects.extend(end.messages.iter().cloned());
     }
     let mut results: Vec<TestResult> = report
         .results

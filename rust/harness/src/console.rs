@@ -36,7 +36,8 @@ impl Console {
                 // The log is for people; the verdict comes from what is remembered.
                 let _ = writeln!(log, "{line}");
                 if let Some(prefix) = &prefix {
-                    println!("{prefix}{line}");
+                    // Who reads along may have gone, as with `| head`.
+                    let _ = writeln!(std::io::stdout(), "{prefix}{line}");
                 }
                 kept.lock()
                     .unwrap_or_else(PoisonError::into_inner)

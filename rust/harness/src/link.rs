@@ -5,7 +5,7 @@ use crate::console::Console;
 use crate::process::{wait_for, Process};
 use crate::settings::Settings;
 use anyhow::{bail, Context, Result};
-use ivshmem_device::statistics::Statistics;
+use ivshmem_device::statistics::{Statistics, FORMAT};
 use ivshmem_guest::plan::DevicePlan;
 use rustix::process::Signal;
 use std::fs;
@@ -102,7 +102,12 @@ impl Link {
         let shown = self.statistics.display();
         let text = fs::read_to_string(&self.statistics)
             .with_context(|| format!("the device model left no statistics in {shown}"))?;
-        serde_json::from_str(&text).with_context(|| format!("{shown} is not what it should be"))
+        let statistics: Statistics = serde_json::from_str(&text)
+            .with_context(|| format!("{shown} is not what it should be"))?;
+        if statistics.format != FORMAT || !statistics.last {
+            bail!("{shown} is not the last of format {FORMAT}");
+        }
+        Ok(statistics)
     }
 }
 

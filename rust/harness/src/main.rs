@@ -130,14 +130,28 @@ fn test_guest(settings: &Settings, wanted: &[String], doorbells: u64) -> Result<
         kernel.image_checksum()?,
         kernel.release
     );
-    let mut results = suites::run(settings, is_wanted)?;
+    let mut results = vec![TestResult::from_reasons(
+        "the booted kernel is the distribution's image, decompressed",
+        kernel.differences()?,
+    )];
+    results.extend(part("suites", suites::run(settings, is_wanted))?);
     if is_wanted("failures") {
-        results.extend(failures::run(settings)?);
+        results.extend(part("failures", failures::run(settings))?);
     }
     if is_wanted("doorbells") {
-        results.extend(pairs::run(settings, doorbells)?);
+        results.extend(part("doorbells", pairs::run(settings, doorbells))?);
     }
     write_results(settings, "guest", &results)
+}
+
+/// The results of a part. One that could not be carried out is a failure, and the others go on,
+/// unless somebody has interrupted us.
+fn part(name: &str, results: Result<Vec<TestResult>>) -> Result<Vec<TestResult>> {
+    process::check_interrupted()?;
+    Ok(results.unwrap_or_else(|error| {
+        let name = format!("{name}: can be carried out to the end");
+        vec![TestResult::from_reasons(name, vec![format!("{error:#}")])]
+    }))
 }
 
 /// Writes the results of a layer, and prints what failed.

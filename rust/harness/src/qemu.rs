@@ -58,6 +58,8 @@ pub(crate) struct Guest {
     /// The kernel's console, or the inmate's.
     pub(crate) console: Console,
     report: Option<Console>,
+    /// File with QEMU's own words.
+    messages: PathBuf,
     settings: Settings,
 }
 
@@ -70,12 +72,15 @@ pub(crate) struct GuestEnd {
     pub(crate) console: Vec<String>,
     /// The report's text.
     pub(crate) report: String,
+    /// QEMU's own words, but for warnings.
+    pub(crate) messages: Vec<String>,
 }
 
 impl Guest {
     /// Starts a guest. Its console is kept as `NAME.console` in `folder`.
     pub(crate) fn start(settings: &Settings, folder: &Path, spec: &GuestSpec) -> Result<Self> {
         let mut command = command(settings, spec)?;
+        let messages = folder.join(format!("{}.qemu", spec.name));
         command
             .args(["-serial", "stdio"])
             .stdin(Stdio::null())
@@ -101,6 +106,7 @@ impl Guest {
             process,
             console,
             report,
+            messages,
             settings: settings.clone(),
         })
     }
@@ -130,6 +136,11 @@ impl Guest {
             status,
             console: self.console.lines(),
             report,
+            messages: std::fs::read_to_string(&self.messages)?
+                .lines()
+                .filter(|line| !line.contains(": warning: "))
+                .map(Into::into)
+                .collect(),
         })
     }
 }

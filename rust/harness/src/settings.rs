@@ -6,8 +6,13 @@ use clap::Args;
 use sha2::{Digest, Sha256};
 use std::collections::HashMap;
 use std::fs;
+use std::io::{Seek, Write};
 use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
 use std::time::Duration;
+
+/// First bytes of a zstd frame.
+const ZSTD_MAGIC: [u8; 4] = [0x28, 0xb5, 0x2f, 0xfd];
 
 /// The time limit of a wait for one condition, before patience.
 const LIMIT: Duration = Duration::from_secs(600);
@@ -205,6 +210,34 @@ impl Kernel {
                 .map_or("/usr/bin/busybox", String::as_str)
                 .into(),
         })
+    }
+
+    /// What would make the booted kernel another one than the distribution's image: none, if it is
+    /// that image's content, which is one zstd frame inside of it.
+    pub(crate) fn differences(&self) -> Result<Vec<String>> {
+        let image = fs::read(&self.image)?;
+        let Some(begin) = image.windows(4).position(|bytes| bytes == ZSTD_MAGIC) else {
+            return Ok(vec![format!("{} has no zstd frame", self.image.display())]);
+        };
+        let mut frame = tempfile::tempfile()?;
+        frame.write_all(&image[begin..])?;
+        frame.rewind()?;
+        // The bytes behind the frame make zstd complain, after it has written all of it.
+        let output = Command::new("zstd")
+            .args(["-dcq"])
+            .stdin(frame)
+            .stderr(Stdio::null())
+            .output()
+            .context("cannot run zstd")?;
+        let booted = fs::read(&self.boot)?;
+        if output.stdout == booted {
+            return Ok(Vec::new());
+        }
+        let shown = self.boot.display();
+        Ok(vec![format!(
+            "{shown} is not the content of {}",
+            self.image.display()
+        )])
     }
 
     /// SHA-256 of the distribution's image, to be compared with the package's.

@@ -8,9 +8,10 @@ use crate::report::{Outcome, Report};
 use crate::suites::{self, Env, Test};
 use crate::system;
 use ivshmem_guest::plan::Plan;
+use rustix::process::{kill_process_group, Pid, Signal, WaitOptions};
 use std::fs::{self, File};
 use std::io;
-use std::os::unix::process::ExitStatusExt;
+use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::Duration;
 
@@ -33,7 +34,7 @@ pub(crate) fn run_suites(plan: &Plan, report: &mut Report) -> io::Result<()> {
             if !(test.fits)(plan) {
                 continue;
             }
-            let outcome = match system::ensure_ready(plan) {
+            let outcome = match system::ensure_settled(plan) {
                 Ok(()) => run_apart(plan, suite, number)?,
                 Err(error) => Outcome::Failed(vec![format!("the devices are not ready: {error}")]),
             };
@@ -53,14 +54,17 @@ fn run_apart(plan: &Plan, suite: &str, number: usize) -> io::Result<Outcome> {
         .stdin(Stdio::null())
         .stdout(output.try_clone()?)
         .stderr(output)
+        .process_group(0)
         .spawn()?;
-    let Some(status) = wait(&mut child, LIMIT * plan.patience.max(1))? else {
+    let status = wait(&mut child, LIMIT * plan.patience.max(1))?;
+    let Some(status) = status else {
         let mut reasons = vec!["does not end in time; it hangs in:".to_string()];
         reasons.extend(kernel_stack(child.id()));
         reasons.extend(diagnostics()?);
-        child.kill()?;
+        end_group(&child);
         return Ok(Outcome::Failed(reasons));
     };
+    end_group(&child);
     if status.success() {
         return Ok(Outcome::Passed);
     }
@@ -69,7 +73,14 @@ fn run_apart(plan: &Plan, suite: &str, number: usize) -> io::Result<Outcome> {
     Ok(Outcome::Failed(reasons))
 }
 
-/// Waits for `child`, and meanwhile collects orphans, as the first process must.
+/// Kills what a test has left behind, and buries it, as is the first process's duty.
+fn end_group(child: &Child) {
+    // There may be nobody left.
+    let _ = kill_process_group(Pid::from_child(child), Signal::KILL);
+    while let Ok(Some(_)) = rustix::process::wait(WaitOptions::NOHANG) {}
+}
+
+/// Waits for `child`; none if it does not end in time.
 fn wait(child: &mut Child, limit: Duration) -> io::Result<Option<ExitStatus>> {
     let mut result = Ok(None);
     system::wait_until(limit, || {

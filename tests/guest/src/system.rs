@@ -1,9 +1,11 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! The guest's kernel as seen from user space: module, driver, devices, log.
 
+use ivshmem::{Deadline, Device, EventBuffer, EventKind};
 use ivshmem_guest::plan::{DevicePlan, Plan};
 use rustix::fs::{Mode, OFlags};
 use rustix::io::Errno;
+use rustix::thread::{sched_getaffinity, sched_setaffinity, CpuSet};
 use std::ffi::CStr;
 use std::fs;
 use std::io;
@@ -18,6 +20,9 @@ pub(crate) const NAME: &str = "ivshmem";
 pub(crate) const DRIVER: &str = "/sys/bus/pci/drivers/ivshmem";
 /// The device class.
 pub(crate) const CLASS: &str = "/sys/class/ivshmem";
+
+/// Most vectors that the driver takes of a device, by its header.
+pub(crate) const VECTORS_MAX: u32 = 64;
 
 /// The plan on the kernel command line.
 pub(crate) fn plan() -> Result<Plan, Box<dyn std::error::Error>> {
@@ -87,6 +92,43 @@ pub(crate) fn wait_until(limit: Duration, mut condition: impl FnMut() -> bool) -
     }
 }
 
+/// Returns when every interrupt of `device` that was raised before has been taken.
+///
+/// An interrupt is on its way for a while: QEMU's main loop has to see it, and the processor that it
+/// goes to has to run. So `vector` is rung twice: when the second doorbell arrives, that loop has been
+/// through with everything that came before the first. Then every processor is made to run.
+///
+/// Whatever is on its way on `vector` itself may be taken for one of the doorbells, so that should be
+/// a vector on which nothing else happens.
+pub(crate) fn settle(device: &Path, vector: u32) -> Result<(), ivshmem::Error> {
+    let device = Device::open(device)?;
+    let id = device.info().id;
+    let mut buffer = EventBuffer::new(64);
+    for _ in 0..2 {
+        device.ring(id, vector)?;
+        let deadline = Deadline::after(Duration::from_secs(120));
+        let arrived = |event: ivshmem::Event| matches!(event.kind, EventKind::Doorbell { vector: v, .. } if v == vector);
+        while !device.events(&mut buffer, deadline)?.any(arrived) {}
+    }
+    visit_all_processors();
+    Ok(())
+}
+
+/// Lets this thread run on each processor in turn. One that runs a program has taken the interrupts
+/// that were pending.
+fn visit_all_processors() {
+    let Ok(all) = sched_getaffinity(None) else {
+        return;
+    };
+    for processor in (0..CpuSet::MAX_CPU).filter(|&processor| all.is_set(processor)) {
+        let mut one = CpuSet::new();
+        one.set(processor);
+        // It returns on that processor. Should it fail, only certainty is lost.
+        let _ = sched_setaffinity(None, &one);
+    }
+    let _ = sched_setaffinity(None, &all);
+}
+
 /// How many threads of this process sleep in one of the system calls `calls`.
 pub(crate) fn threads_in(calls: &[i64]) -> usize {
     threads_of("self", calls)
@@ -116,6 +158,16 @@ pub(crate) fn ensure_ready(plan: &Plan) -> io::Result<()> {
     }
     for device in plan.devices.iter().filter(|device| device.fault.is_none()) {
         ensure_bound(device)?;
+    }
+    Ok(())
+}
+
+/// As [`ensure_ready`], and waits for interrupts that a test has left on their way.
+pub(crate) fn ensure_settled(plan: &Plan) -> io::Result<()> {
+    ensure_ready(plan)?;
+    for device in plan.devices.iter().filter(|device| device.fault.is_none()) {
+        let node = node(&device.bdf()).unwrap_or_default();
+        settle(&node, device.vectors.min(VECTORS_MAX) - 1)?;
     }
     Ok(())
 }

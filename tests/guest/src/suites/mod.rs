@@ -5,8 +5,10 @@
 //! in a process of its own, after all devices of the plan have been found bound. The first device
 //! of the plan is the one under test; the second, where there is one, another peer of its link.
 
+mod compat;
 mod events;
 mod info;
+mod inmate;
 mod ioctl;
 mod malformed;
 mod mapping;
@@ -72,6 +74,8 @@ pub(crate) const ALL: &[(&str, &[Test])] = &[
     ("events", events::TESTS),
     ("subscription", subscription::TESTS),
     ("poll", poll::TESTS),
+    ("inmate", inmate::TESTS),
+    ("compat", compat::TESTS),
     ("node", node::TESTS),
     ("visibility", visibility::TESTS),
     ("tracing", tracing::TESTS),
@@ -125,7 +129,7 @@ impl Env {
 
     /// Vectors of the device under test that interrupt: of more, the driver takes no more.
     pub(crate) fn vectors(&self) -> u32 {
-        self.expected().vectors.min(VECTORS_MAX)
+        self.expected().vectors.min(system::VECTORS_MAX)
     }
 
     /// The file of the device under test.
@@ -148,9 +152,6 @@ impl Env {
         Device::open(&self.nodes[1].1).expect("open the other peer's device")
     }
 }
-
-/// Most vectors that the driver takes of a device, by its header.
-const VECTORS_MAX: u32 = 64;
 
 /// How long a wait for something that must happen may take: generous, as the machine may be busy.
 const SOON: Duration = Duration::from_secs(60);

@@ -91,7 +91,6 @@ fn odd_offsets(env: &Env) {
             (3071, 2),
             (511, 514),
         ] {
-            // The first words belong to the soft inmate's counters.
             let at = section.offset + 256 + offset;
             let before = read(&device, length + 2, at - 1);
             let bytes = pattern(length, at as usize);

@@ -268,7 +268,7 @@ fn module(env: &Env) {
     drop(device);
     system::unload_module().expect("unload");
     assert!(!system::module_is_loaded());
-    rebind_and_open(env)
-        .ring(env.expected().peer, 0)
-        .expect("ring");
+    let device = rebind_and_open(env);
+    device.ring(env.expected().peer, 0).expect("ring");
+    assert_eq!(super::count_doorbells(&device, 0, 1), 1);
 }
