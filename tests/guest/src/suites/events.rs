@@ -37,6 +37,11 @@ pub(super) const TESTS: &[Test] = &[
         "what does not fit into the buffer stays for the next call",
         small_buffer,
     ),
+    Test::two_peers("one call stores everything that fits", everything),
+    Test::two_peers(
+        "state changes do not hide doorbells from a buffer of one",
+        no_starvation,
+    ),
     Test::two_peers("state changes come first", states_first),
     Test::two_peers(
         "a peer that goes and comes back gives changes with old equal to new",
@@ -251,6 +256,39 @@ fn states_first(env: &Env) {
     assert!(kinds.len() >= 2, "{kinds:?}");
     assert!(kinds.is_sorted_by(|a, b| a >= b), "{kinds:?}");
     assert!(kinds[0]);
+}
+
+fn everything(env: &Env) {
+    let (device, witness, other) = (env.open(), env.open(), env.open_other());
+    let vectors = env.vectors();
+    for vector in 0..vectors {
+        ring_self(env, &device, vector);
+        assert_eq!(count_doorbells(&witness, vector, 1), 1);
+    }
+    other_publishes(env, &device, &other, 5);
+    let mut buffer = EventBuffer::new(2 * vectors as usize);
+    let events = device.events(&mut buffer, Deadline::NOW).expect("events");
+    assert_eq!(
+        events.len(),
+        vectors as usize + 1,
+        "each vector, and a state"
+    );
+}
+
+fn no_starvation(env: &Env) {
+    let (device, witness, other) = (env.open(), env.open(), env.open_other());
+    let vector = env.vectors() - 1;
+    ring_self(env, &device, vector);
+    assert_eq!(count_doorbells(&witness, vector, 1), 1);
+    let mut buffer = EventBuffer::new(1);
+    let mut rang = false;
+    // There is always a new state: 2 calls for it, vector 0 and the doorbell are 4 at most.
+    for value in 1..=4 {
+        other_publishes(env, &device, &other, value);
+        let mut events = device.events(&mut buffer, Deadline::NOW).expect("an event");
+        rang |= events.any(|event| doorbells(&event, vector) == 1);
+    }
+    assert!(rang, "four calls told of states only");
 }
 
 fn came_back(env: &Env) {
