@@ -1,12 +1,13 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! Doorbells, and events: counting, waiting, deadlines.
 
-use super::{count_doorbells, doorbells, drain, wait, Env, Test, SOON};
+use super::{count_doorbells, doorbells, drain, wait, Env, StopOnDrop, Test, SOON};
 use crate::raw::{self, bytes_of_mut};
 use crate::system;
 use ivshmem::uapi::{self, ivshmem_event, ivshmem_events};
 use ivshmem::{Deadline, Device, Error, EventBuffer, EventKind, StateFlags};
 use rustix::time::{clock_gettime, ClockId};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 pub(super) const TESTS: &[Test] = &[
@@ -491,18 +492,19 @@ fn all_woken(env: &Env) {
 fn shared_file(env: &Env) {
     const ROUNDS: u64 = 200;
     let (device, ringer, witness) = (env.open(), env.open(), env.open());
-    let counted = std::sync::atomic::AtomicU64::new(0);
-    let order = std::sync::atomic::Ordering::SeqCst;
+    let counted = AtomicU64::new(0);
+    let failed = AtomicBool::new(false);
     std::thread::scope(|scope| {
+        let end_early = StopOnDrop(&failed);
         for _ in 0..2 {
             scope.spawn(|| {
                 let mut buffer = EventBuffer::new(4);
-                while counted.load(order) < ROUNDS {
+                while counted.load(Ordering::SeqCst) < ROUNDS && !failed.load(Ordering::Relaxed) {
                     let soon = Deadline::after(Duration::from_millis(50));
                     match device.events(&mut buffer, soon) {
                         Ok(events) => {
                             let count: u64 = events.map(|event| doorbells(&event, 0)).sum();
-                            counted.fetch_add(count, order);
+                            counted.fetch_add(count, Ordering::SeqCst);
                         }
                         Err(Error::TimedOut) => {}
                         Err(error) => panic!("{error}"),
@@ -514,7 +516,9 @@ fn shared_file(env: &Env) {
             ring_self(env, &ringer, 0);
             assert_eq!(count_doorbells(&witness, 0, 1), 1);
         }
+        // All is well so far: the threads end when they have counted all.
+        std::mem::forget(end_early);
     });
-    assert_eq!(counted.load(order), ROUNDS);
+    assert_eq!(counted.load(Ordering::SeqCst), ROUNDS);
     assert_eq!(fetch_now(&device), Err(Error::WouldBlock));
 }
