@@ -3,17 +3,7 @@
 
 /// Texts that no healthy kernel prints, of warnings, oopses, lock and memory checkers, watchdogs.
 const COMPLAINTS: &[&str] = &[
-    "WARNING: CPU",
-    "WARNING: at ",
-    "WARNING: possible",
-    "WARNING: suspicious RCU",
-    "WARNING: inconsistent lock",
-    "WARNING: bad unlock",
-    "WARNING: lock held",
-    "WARNING: kernel/",
-    "WARNING: mm/",
-    "WARNING: drivers/",
-    "WARNING: fs/",
+    "------------[ cut here ]------------",
     "BUG:",
     "kernel BUG at",
     "Oops",
@@ -57,9 +47,20 @@ pub(crate) fn complaints<'a>(lines: impl IntoIterator<Item = &'a String>) -> Vec
     lines
         .into_iter()
         .map(String::as_str)
-        .filter(|line| COMPLAINTS.iter().any(|text| line.contains(text)))
+        .filter(|line| {
+            message(line).starts_with("WARNING: ")
+                || COMPLAINTS.iter().any(|text| line.contains(text))
+        })
         .filter(|line| !is_announcement(line))
         .collect()
+}
+
+/// A line without the time in front.
+fn message(line: &str) -> &str {
+    match line.split_once("] ") {
+        Some((time, message)) if time.starts_with('[') => message,
+        _ => line,
+    }
 }
 
 /// Lines in which a checker only says that it is there.
@@ -95,6 +96,9 @@ mod tests {
         for line in [
             "[    3.1] WARNING: CPU: 0 PID: 1 at drivers/pci/pci.c:1 x+0x1/0x2 [ivshmem]",
             "[    3.1] WARNING: drivers/pci/pci.c:1 at x+0x1/0x2, CPU#0: init/1",
+            "[    3.1] WARNING: /ivshmem/rust/module/ioctl.rs:69 at x+0x1/0x2 [ivshmem], CPU#1: init/1",
+            "WARNING: suspicious RCU usage",
+            "[    3.1] ------------[ cut here ]------------",
             "[    3.1] BUG: kernel NULL pointer dereference, address: 0000000000000010",
             "[    3.1] BUG: sleeping function called from invalid context at mm/slab.h:1",
             "[    3.1] Oops: 0000 [#1] PREEMPT SMP PTI",
