@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! Finds what a kernel complains about in a guest's console.
 
+use ivshmem_guest::TEST_MARK;
+
 /// Texts that no healthy kernel prints, of warnings, oopses, lock and memory checkers, watchdogs.
 const COMPLAINTS: &[&str] = &[
     "------------[ cut here ]------------",
@@ -42,10 +44,24 @@ const COMPLAINTS: &[&str] = &[
     "tried to init an initialized object",
 ];
 
+/// What a kernel complains about, and which test was running when it first did.
+pub(crate) fn complaints_with_test(lines: &[String]) -> Vec<String> {
+    let mut found: Vec<String> = complaints(lines).into_iter().map(Into::into).collect();
+    let first = found
+        .first()
+        .and_then(|first| lines.iter().position(|line| line == first));
+    if let Some(first) = first {
+        let mut before = lines[..first].iter().rev();
+        let test = before.find_map(|line| Some(line.split_once(TEST_MARK)?.1));
+        found.extend(test.map(|test| format!("first seen during: {test}")));
+    }
+    found
+}
+
 /// Lines of a console in which the kernel complains.
-pub(crate) fn complaints<'a>(lines: impl IntoIterator<Item = &'a String>) -> Vec<&'a str> {
+fn complaints(lines: &[String]) -> Vec<&str> {
     lines
-        .into_iter()
+        .iter()
         .map(String::as_str)
         .filter(|line| {
             message(line).starts_with("WARNING: ")
@@ -89,6 +105,24 @@ mod tests {
 [    1.000002] ivshmem 0000:00:05.0: probe failed: state table size 0x0
 [    1.100000] kmemleak: Kernel memory leak detector initialized (mem pool available: 15748)";
         assert_eq!(find(boot), Vec::<String>::new());
+    }
+
+    #[test]
+    fn the_test_is_named() {
+        let console = format!(
+            "[ 1.0] {TEST_MARK}info: a\n[ 2.0] {TEST_MARK}info: b\n[ 2.1] BUG: x\n\
+             [ 3.0] {TEST_MARK}info: c\n[ 3.1] BUG: y"
+        );
+        let lines: Vec<String> = console.lines().map(Into::into).collect();
+        let found = complaints_with_test(&lines);
+        assert_eq!(
+            found,
+            [
+                "[ 2.1] BUG: x",
+                "[ 3.1] BUG: y",
+                "first seen during: info: b"
+            ]
+        );
     }
 
     #[test]
