@@ -66,7 +66,7 @@ pub enum EventKind {
         /// Interrupts taken since this file's previous event of the vector.
         count: u64,
     },
-    /// The state of a peer changed.
+    /// The state of another peer changed.
     State {
         /// The peer.
         peer: u32,

@@ -4,7 +4,7 @@
 use crate::initramfs::Initramfs;
 use crate::progress::Step;
 use crate::qemu::{Guest, GuestSpec, Machine};
-use crate::scan::complaints;
+use crate::scan::complaints_with_test;
 use crate::settings::Settings;
 use crate::tap::{Report, TestResult};
 use anyhow::Result;
@@ -51,10 +51,7 @@ pub(crate) fn run(settings: &Settings) -> Result<Vec<TestResult>> {
         "arm64: the guest runs to its end and powers off",
         defects,
     ));
-    let kernel = complaints(&end.console)
-        .into_iter()
-        .map(Into::into)
-        .collect();
+    let kernel = complaints_with_test(&end.console);
     results.push(TestResult::from_reasons(
         "arm64: no report of any kernel checker",
         kernel,

@@ -4,7 +4,7 @@
 use crate::initramfs::Initramfs;
 use crate::link::{forbidden_accesses, Link};
 use crate::qemu::{GuestEnd, GuestSpec};
-use crate::scan::complaints;
+use crate::scan::complaints_with_test;
 use crate::settings::{Kernel, Settings};
 use crate::tap::{Report, TestResult};
 use anyhow::Result;
@@ -129,10 +129,7 @@ pub(crate) fn judge(prefix: &str, end: &GuestEnd) -> Vec<TestResult> {
             ..result
         })
         .collect();
-    let kernel = complaints(&end.console)
-        .into_iter()
-        .map(Into::into)
-        .collect();
+    let kernel = complaints_with_test(&end.console);
     results.push(TestResult::from_reasons(
         format!("{prefix}: the guest runs to its end and powers off"),
         defects,

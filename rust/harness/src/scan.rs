@@ -1,19 +1,11 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! Finds what a kernel complains about in a guest's console.
 
+use ivshmem_guest::TEST_MARK;
+
 /// Texts that no healthy kernel prints, of warnings, oopses, lock and memory checkers, watchdogs.
 const COMPLAINTS: &[&str] = &[
-    "WARNING: CPU",
-    "WARNING: at ",
-    "WARNING: possible",
-    "WARNING: suspicious RCU",
-    "WARNING: inconsistent lock",
-    "WARNING: bad unlock",
-    "WARNING: lock held",
-    "WARNING: kernel/",
-    "WARNING: mm/",
-    "WARNING: drivers/",
-    "WARNING: fs/",
+    "------------[ cut here ]------------",
     "BUG:",
     "kernel BUG at",
     "Oops",
@@ -52,14 +44,39 @@ const COMPLAINTS: &[&str] = &[
     "tried to init an initialized object",
 ];
 
+/// What a kernel complains about, and which test was running when it first did.
+pub(crate) fn complaints_with_test(lines: &[String]) -> Vec<String> {
+    let mut found: Vec<String> = complaints(lines).into_iter().map(Into::into).collect();
+    let first = found
+        .first()
+        .and_then(|first| lines.iter().position(|line| line == first));
+    if let Some(first) = first {
+        let mut before = lines[..first].iter().rev();
+        let test = before.find_map(|line| Some(line.split_once(TEST_MARK)?.1));
+        found.extend(test.map(|test| format!("first seen during: {test}")));
+    }
+    found
+}
+
 /// Lines of a console in which the kernel complains.
-pub(crate) fn complaints<'a>(lines: impl IntoIterator<Item = &'a String>) -> Vec<&'a str> {
+fn complaints(lines: &[String]) -> Vec<&str> {
     lines
-        .into_iter()
+        .iter()
         .map(String::as_str)
-        .filter(|line| COMPLAINTS.iter().any(|text| line.contains(text)))
+        .filter(|line| {
+            message(line).starts_with("WARNING: ")
+                || COMPLAINTS.iter().any(|text| line.contains(text))
+        })
         .filter(|line| !is_announcement(line))
         .collect()
+}
+
+/// A line without the time in front.
+fn message(line: &str) -> &str {
+    match line.split_once("] ") {
+        Some((time, message)) if time.starts_with('[') => message,
+        _ => line,
+    }
 }
 
 /// Lines in which a checker only says that it is there.
@@ -91,10 +108,31 @@ mod tests {
     }
 
     #[test]
+    fn the_test_is_named() {
+        let console = format!(
+            "[ 1.0] {TEST_MARK}info: a\n[ 2.0] {TEST_MARK}info: b\n[ 2.1] BUG: x\n\
+             [ 3.0] {TEST_MARK}info: c\n[ 3.1] BUG: y"
+        );
+        let lines: Vec<String> = console.lines().map(Into::into).collect();
+        let found = complaints_with_test(&lines);
+        assert_eq!(
+            found,
+            [
+                "[ 2.1] BUG: x",
+                "[ 3.1] BUG: y",
+                "first seen during: info: b"
+            ]
+        );
+    }
+
+    #[test]
     fn each_kind_of_complaint_is_found() {
         for line in [
             "[    3.1] WARNING: CPU: 0 PID: 1 at drivers/pci/pci.c:1 x+0x1/0x2 [ivshmem]",
             "[    3.1] WARNING: drivers/pci/pci.c:1 at x+0x1/0x2, CPU#0: init/1",
+            "[    3.1] WARNING: /ivshmem/rust/module/ioctl.rs:69 at x+0x1/0x2 [ivshmem], CPU#1: init/1",
+            "WARNING: suspicious RCU usage",
+            "[    3.1] ------------[ cut here ]------------",
             "[    3.1] BUG: kernel NULL pointer dereference, address: 0000000000000010",
             "[    3.1] BUG: sleeping function called from invalid context at mm/slab.h:1",
             "[    3.1] Oops: 0000 [#1] PREEMPT SMP PTI",

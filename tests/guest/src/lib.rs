@@ -6,3 +6,6 @@
 #![deny(unsafe_code)]
 
 pub mod plan;
+
+/// Begins the line of the kernel's log that tells which test runs from there on.
+pub const TEST_MARK: &str = "ivshmem-guest: test ";

@@ -8,6 +8,7 @@ use crate::report::{Outcome, Report};
 use crate::suites::{self, Env, Test};
 use crate::system;
 use ivshmem_guest::plan::Plan;
+use ivshmem_guest::TEST_MARK;
 use rustix::process::{kill_process_group, Pid, Signal, WaitOptions};
 use std::fs::{self, File};
 use std::io;
@@ -35,7 +36,7 @@ pub(crate) fn run_suites(plan: &Plan, report: &mut Report) -> io::Result<()> {
                 continue;
             }
             let outcome = match system::ensure_settled(plan) {
-                Ok(()) => run_apart(plan, suite, number)?,
+                Ok(()) => run_apart(plan, suite, number, test.name)?,
                 Err(error) => Outcome::Failed(vec![format!("the devices are not ready: {error}")]),
             };
             report.result(&format!("{suite}: {}", test.name), &outcome)?;
@@ -45,10 +46,10 @@ pub(crate) fn run_suites(plan: &Plan, report: &mut Report) -> io::Result<()> {
 }
 
 /// Runs one test in a child.
-fn run_apart(plan: &Plan, suite: &str, number: usize) -> io::Result<Outcome> {
+fn run_apart(plan: &Plan, suite: &str, number: usize, name: &str) -> io::Result<Outcome> {
     let output = File::create(OUTPUT)?;
     // Marks in the kernel's log tell which test a line belongs to.
-    system::mark_log(&format!("ivshmem-guest: {suite} {number}\n"))?;
+    system::mark_log(&format!("{TEST_MARK}{suite}: {name}\n"))?;
     let mut child = Command::new("/proc/self/exe")
         .args(["test", suite, &number.to_string()])
         .stdin(Stdio::null())

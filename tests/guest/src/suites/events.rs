@@ -1,12 +1,13 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! Doorbells, and events: counting, waiting, deadlines.
 
-use super::{count_doorbells, doorbells, drain, wait, Env, Test, SOON};
+use super::{count_doorbells, doorbells, drain, wait, Env, StopOnDrop, Test, SOON};
 use crate::raw::{self, bytes_of_mut};
 use crate::system;
 use ivshmem::uapi::{self, ivshmem_event, ivshmem_events};
 use ivshmem::{Deadline, Device, Error, EventBuffer, EventKind, StateFlags};
 use rustix::time::{clock_gettime, ClockId};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 pub(super) const TESTS: &[Test] = &[
@@ -36,6 +37,11 @@ pub(super) const TESTS: &[Test] = &[
     Test::new(
         "what does not fit into the buffer stays for the next call",
         small_buffer,
+    ),
+    Test::two_peers("one call stores everything that fits", everything),
+    Test::two_peers(
+        "state changes do not hide doorbells from a buffer of one",
+        no_starvation,
     ),
     Test::two_peers("state changes come first", states_first),
     Test::two_peers(
@@ -253,6 +259,39 @@ fn states_first(env: &Env) {
     assert!(kinds[0]);
 }
 
+fn everything(env: &Env) {
+    let (device, witness, other) = (env.open(), env.open(), env.open_other());
+    let vectors = env.vectors();
+    for vector in 0..vectors {
+        ring_self(env, &device, vector);
+        assert_eq!(count_doorbells(&witness, vector, 1), 1);
+    }
+    other_publishes(env, &device, &other, 5);
+    let mut buffer = EventBuffer::new(2 * vectors as usize);
+    let events = device.events(&mut buffer, Deadline::NOW).expect("events");
+    assert_eq!(
+        events.len(),
+        vectors as usize + 1,
+        "each vector, and a state"
+    );
+}
+
+fn no_starvation(env: &Env) {
+    let (device, witness, other) = (env.open(), env.open(), env.open_other());
+    let vector = env.vectors() - 1;
+    ring_self(env, &device, vector);
+    assert_eq!(count_doorbells(&witness, vector, 1), 1);
+    let mut buffer = EventBuffer::new(1);
+    let mut rang = false;
+    // There is always a new state: 2 calls for it, vector 0 and the doorbell are 4 at most.
+    for value in 1..=4 {
+        other_publishes(env, &device, &other, value);
+        let mut events = device.events(&mut buffer, Deadline::NOW).expect("an event");
+        rang |= events.any(|event| doorbells(&event, vector) == 1);
+    }
+    assert!(rang, "four calls told of states only");
+}
+
 fn came_back(env: &Env) {
     let (device, other) = (env.open(), env.open_other());
     for value in [5, 0, 5] {
@@ -453,18 +492,19 @@ fn all_woken(env: &Env) {
 fn shared_file(env: &Env) {
     const ROUNDS: u64 = 200;
     let (device, ringer, witness) = (env.open(), env.open(), env.open());
-    let counted = std::sync::atomic::AtomicU64::new(0);
-    let order = std::sync::atomic::Ordering::SeqCst;
+    let counted = AtomicU64::new(0);
+    let failed = AtomicBool::new(false);
     std::thread::scope(|scope| {
+        let end_early = StopOnDrop(&failed);
         for _ in 0..2 {
             scope.spawn(|| {
                 let mut buffer = EventBuffer::new(4);
-                while counted.load(order) < ROUNDS {
+                while counted.load(Ordering::SeqCst) < ROUNDS && !failed.load(Ordering::Relaxed) {
                     let soon = Deadline::after(Duration::from_millis(50));
                     match device.events(&mut buffer, soon) {
                         Ok(events) => {
                             let count: u64 = events.map(|event| doorbells(&event, 0)).sum();
-                            counted.fetch_add(count, order);
+                            counted.fetch_add(count, Ordering::SeqCst);
                         }
                         Err(Error::TimedOut) => {}
                         Err(error) => panic!("{error}"),
@@ -476,7 +516,9 @@ fn shared_file(env: &Env) {
             ring_self(env, &ringer, 0);
             assert_eq!(count_doorbells(&witness, 0, 1), 1);
         }
+        // All is well so far: the threads end when they have counted all.
+        std::mem::forget(end_early);
     });
-    assert_eq!(counted.load(order), ROUNDS);
+    assert_eq!(counted.load(Ordering::SeqCst), ROUNDS);
     assert_eq!(fetch_now(&device), Err(Error::WouldBlock));
 }

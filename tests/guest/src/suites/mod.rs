@@ -29,6 +29,7 @@ use ivshmem_guest::plan::{DevicePlan, Plan};
 use std::fs::File;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 /// One test.
@@ -216,5 +217,15 @@ fn doorbells(event: &Event, vector: u32) -> u64 {
     match event.kind {
         EventKind::Doorbell { vector: v, count } if v == vector => count,
         _ => 0,
+    }
+}
+
+/// Tells threads of a scope to end when it is dropped, also by a failed assertion: a scope waits for
+/// its threads.
+struct StopOnDrop<'a>(&'a AtomicBool);
+
+impl Drop for StopOnDrop<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Relaxed);
     }
 }

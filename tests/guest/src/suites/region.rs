@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! `read`, `write`, `pread`, `pwrite`, `lseek`: the region as a file.
 
-use super::{open_file, sections, Env, Test};
+use super::{open_file, sections, Env, StopOnDrop, Test};
 use crate::raw::{self, BadPointer};
 use ivshmem::{Device, Error};
 use rustix::io::Errno;
@@ -467,6 +467,7 @@ fn single_accesses(env: &Env) {
     device.write_at(&[0; 8], at).expect("write");
     let stop = AtomicBool::new(false);
     std::thread::scope(|scope| {
+        let _end = StopOnDrop(&stop);
         let writer = scope.spawn(|| {
             let mut value = 0_u8;
             while !stop.load(Ordering::Relaxed) {
@@ -486,6 +487,5 @@ fn single_accesses(env: &Env) {
                 break;
             }
         }
-        stop.store(true, Ordering::Relaxed);
     });
 }
