@@ -131,7 +131,7 @@ impl<'a> Stage<'a> {
     ) -> Result<Outcome> {
         let step = Step::begin(format!("conversation \"{name}\""), show);
         let mut root = self.start_root(name, conversation, victim, show)?;
-        let mut inmate = self.start_inmate(name, conversation, show)?;
+        let mut inmate = self.start_inmate(name, conversation, victim, show)?;
         if let Some(victim) = victim {
             wait_for_messages(self.settings, &mut root, 3)?;
             match victim {
@@ -183,10 +183,22 @@ impl<'a> Stage<'a> {
         let file = format!("{name}-root");
         let mut spec = guest_spec(&file, &self.kernel, &archive, &plan, &self.links);
         spec.prefix = show.then(|| ROOT_PREFIX.into());
+        spec.device_timeout = self.device_timeout(victim);
         Guest::start(self.settings, &self.folder, &spec)
     }
 
-    fn start_inmate(&self, name: &str, conversation: &Conversation, show: bool) -> Result<Guest> {
+    /// How long QEMU waits for a device model that is going to die.
+    fn device_timeout(&self, victim: Option<Victim>) -> Option<u32> {
+        (victim == Some(Victim::DeviceModel)).then_some(20_000 * self.settings.patience)
+    }
+
+    fn start_inmate(
+        &self,
+        name: &str,
+        conversation: &Conversation,
+        victim: Option<Victim>,
+        show: bool,
+    ) -> Result<Guest> {
         // Should nothing else end it, its own limit does.
         let timeout = 120 * self.settings.patience;
         let spec = GuestSpec {
@@ -198,6 +210,7 @@ impl<'a> Stage<'a> {
                 conversation.period
             ),
             devices: self.links.sockets(&[peer(1)]),
+            device_timeout: self.device_timeout(victim),
             prefix: show.then(|| INMATE_PREFIX.into()),
             ..GuestSpec::default()
         };
