@@ -160,7 +160,12 @@ fn root_cell_dies(settings: &Settings) -> Result<Vec<TestResult>> {
 
 fn device_model_dies(settings: &Settings) -> Result<Vec<TestResult>> {
     let stage = Stage::set(settings, "tests-device-model-dies")?;
-    let outcome = stage.converse("talk", &endless(), Some(Victim::DeviceModel), false)?;
+    // Slowly, so that there is a quiet moment to die in.
+    let slow = Conversation {
+        period: 3000,
+        ..endless()
+    };
+    let outcome = stage.converse("talk", &slow, Some(Victim::DeviceModel), false)?;
     let prefix = "device model dies";
     let mut results = root_cell_reports(prefix, &outcome, "peer 1");
     results.push(result(

@@ -11,8 +11,8 @@ use std::os::unix::net::UnixListener;
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitStatus, Stdio};
 
-/// Milliseconds that QEMU waits for the device model. The default of 5 s ends the link for good
-/// when the machine is busy.
+/// Milliseconds that QEMU waits for an answer of the device model. The default of 5 s ends the link
+/// for good when the machine is busy.
 const DEVICE_TIMEOUT: u32 = 600_000;
 
 /// Words of every Linux guest's command line. Warnings and worse go to the console.
@@ -47,6 +47,9 @@ pub(crate) struct GuestSpec {
     pub(crate) words: String,
     /// Slots and sockets of IVSHMEM devices.
     pub(crate) devices: Vec<(u8, PathBuf)>,
+    /// Milliseconds that QEMU waits for an answer of the device model, if not minutes. One that
+    /// dies with a request in its hands is noticed only then.
+    pub(crate) device_timeout: Option<u32>,
     /// Shown in front of each console line; without it the console is not shown.
     pub(crate) prefix: Option<String>,
 }
@@ -180,7 +183,7 @@ pub(crate) fn command(settings: &Settings, spec: &GuestSpec) -> Result<Command> 
         let device = json!({
             "driver": "vfio-user-pci",
             "addr": format!("{slot:x}"),
-            "x-msg-timeout": DEVICE_TIMEOUT,
+            "x-msg-timeout": spec.device_timeout.unwrap_or(DEVICE_TIMEOUT),
             "socket": { "type": "unix", "path": socket.to_string_lossy() },
         });
         command.args(["-device", &device.to_string()]);
