@@ -27,6 +27,7 @@ use crate::{
             Config, //
         },
     },
+    counters,
     file::OpenFile,
     link::{
         Identity,
@@ -51,6 +52,7 @@ use crate::{
     },
     registers::Registers, //
 };
+use core::time::Duration;
 use kernel::{
     device::Core,
     fmt,
@@ -250,21 +252,37 @@ impl Driver for IvshmemDriver {
         };
         let wanted = offered.min(identity.vectors_wanted());
         let link = Arc::pin_init(Link::new(device, identity, registers, memory), GFP_KERNEL)?;
-        binding.share(&link);
+        binding.share(&link)?;
         let granted = binding
             .request_interrupts(wanted, &number, &link)
-            .map_err(|error| unavailable(device, "neither MSI-X nor INTx", error))?;
+            .unwrap_or_else(|error| {
+                dev_warn!(
+                    device,
+                    "neither MSI-X nor INTx ({error:?}): polling states, doorbells are not heard\n"
+                );
+                POLLING
+            });
         link.start(granted)?;
+        binding.start_timer();
+        binding.inspect(fmt!("ivshmem{}", number.get()), &link, counters::show);
         // Last: programs may open it at once.
         binding
             .publish(number, link.clone())
             .map_err(|error| unavailable(device, "device node", error))?;
-        announce(device, &link.identity, granted);
+        announce(device, &link, granted);
         Ok(())
     }
 
-    fn interrupt(link: &Link, vector: u16) {
-        link.interrupt(vector);
+    fn interrupt(link: &Link, vector: u16) -> Option<Duration> {
+        link.interrupt(vector)
+    }
+
+    fn tick(link: &Link) {
+        link.tick();
+    }
+
+    fn next_tick(link: &Link) -> Option<Duration> {
+        link.next_tick()
     }
 
     fn unbind(link: &Link) {
@@ -273,9 +291,15 @@ impl Driver for IvshmemDriver {
     }
 }
 
-/// Says what was found, in one line of the log.
-fn announce(device: &pci::Device, identity: &Identity, granted: Granted) {
-    let layout = &identity.layout;
+/// What a device without interrupts gives us.
+const POLLING: Granted = Granted {
+    mode: irq::Mode::Polling,
+    vectors: 0,
+};
+
+/// Says what was found, in the log.
+fn announce(device: &pci::Device, link: &Link, granted: Granted) {
+    let (identity, layout) = (&link.identity, link.layout());
     dev_info!(
         device,
         "ivshmem{}: peer {} of {}, protocol {}, {} of {} vectors ({}), region of {:#x} bytes\n",
@@ -288,7 +312,17 @@ fn announce(device: &pci::Device, identity: &Identity, granted: Granted) {
         match granted.mode {
             irq::Mode::MsiX => "MSI-X",
             irq::Mode::Intx => "INTx",
+            irq::Mode::Polling => "polling",
         },
         layout.region_size(),
     );
+    match link.self_test() {
+        None => {}
+        Some(true) => dev_info!(device, "self-test: interrupts arrive\n"),
+        Some(false) => dev_warn!(
+            device,
+            "self-test: interrupts do not arrive: is the interrupt controller of this cell configured \
+             for the device?\n"
+        ),
+    }
 }

@@ -15,11 +15,7 @@
 use crate::{
     abi::{
         memory::SharedMemory,
-        uapi::{
-            ivshmem_event,
-            IVSHMEM_EVENT_DOORBELL,
-            IVSHMEM_EVENT_STATE, //
-        },
+        trace,
         wait::{
             self,
             new_wait_queue,
@@ -28,6 +24,11 @@ use crate::{
             WaitQueue, //
         },
     },
+    eventfds::{
+        EventFds,
+        Trigger, //
+    },
+    link::Identity,
     protocol::v2::{
         layout::Layout,
         state_table::StateTable, //
@@ -41,11 +42,18 @@ use kernel::{
     fs::File,
     prelude::*,
     sync::{
-        new_mutex,
         new_spinlock_irq,
-        Mutex,
         SpinLockIrq, //
     },
+};
+
+mod cursor;
+pub(crate) mod inspect;
+
+pub(crate) use cursor::{
+    Cursor,
+    Fetched,
+    Subject, //
 };
 
 /// What has happened on one vector since the device was bound.
@@ -70,34 +78,53 @@ struct Peer {
 
 /// All that has happened.
 struct Table {
+    /// The N of ivshmemN.
+    device: u32,
     vectors: KVVec<Vector>,
     peers: KVVec<Peer>,
+    /// Times in which the device could not interrupt.
+    lost: u64,
+    /// Changes of state that no interrupt had told of when they were found, and how many interrupts
+    /// there had been on vector 0 by then.
+    suspect: Option<u64>,
     /// Grows whenever something happens.
     generation: u64,
 }
 
 impl Table {
-    /// Compares the state table with what it said before. Our own entry is not news.
-    fn scan(&mut self, layout: &Layout, memory: &SharedMemory, now: i64) {
+    /// There was a time in which the device could not interrupt.
+    fn lose(&mut self) {
+        trace::may_have_lost(self.device);
+        self.lost += 1;
+        self.generation += 1;
+    }
+
+    /// Compares the state table with what it said before. Our own entry is not news. Says how many
+    /// states have changed.
+    fn scan(&mut self, layout: &Layout, memory: &SharedMemory, now: i64) -> usize {
         let Ok(table) = StateTable::new(memory, layout) else {
-            return;
+            return 0;
         };
+        let mut changed = 0;
         for (id, peer) in (0u16..).zip(self.peers.iter_mut()) {
             if id == layout.id() {
                 continue;
             }
             match table.get(id) {
                 Some(state) if state != peer.state => {
+                    trace::state_change(self.device, id.into(), peer.state, state);
                     *peer = Peer {
                         state,
                         changes: peer.changes + 1,
                         time: now,
                     };
                     self.generation += 1;
+                    changed += 1;
                 }
                 _ => {}
             }
         }
+        changed
     }
 }
 
@@ -109,17 +136,21 @@ pub(crate) struct Events {
     table: SpinLockIrq<Table>,
     #[pin]
     queue: WaitQueue,
+    /// Who wants to be told by eventfd.
+    #[pin]
+    pub(crate) eventfds: EventFds,
 }
 
 impl Events {
-    /// Nothing has happened yet on `vectors` vectors; states are as the table has them now.
+    /// Nothing has happened yet; states are as the table has them now.
     pub(crate) fn new(
-        vectors: u16,
-        layout: &Layout,
+        identity: &Identity,
         memory: &SharedMemory,
     ) -> Result<impl PinInit<Self, Error>> {
-        let layout = *layout;
+        let layout = identity.layout;
+        let vectors = identity.vectors_wanted();
         let mut table = Table {
+            device: identity.number,
             vectors: filled(vectors, Vector { count: 0, time: 0 })?,
             peers: filled(
                 layout.max_peers(),
@@ -129,6 +160,8 @@ impl Events {
                     time: 0,
                 },
             )?,
+            lost: 0,
+            suspect: None,
             generation: 0,
         };
         table.scan(&layout, memory, wait::now());
@@ -136,13 +169,14 @@ impl Events {
             layout,
             table <- new_spinlock_irq!(table, "ivshmem_events"),
             queue <- new_wait_queue!("ivshmem_events"),
+            eventfds <- EventFds::new(),
         }))
     }
 
     /// An interrupt on `vector`. From hard interrupt context.
     pub(crate) fn interrupt(&self, vector: u16, memory: &SharedMemory) {
         let now = wait::now();
-        {
+        let changed = {
             let mut table = self.table.lock();
             if let Some(entry) = table.vectors.get_mut(usize::from(vector)) {
                 entry.count += 1;
@@ -150,300 +184,78 @@ impl Events {
                 table.generation += 1;
             }
             if vector == 0 {
-                table.scan(&self.layout, memory, now);
+                table.scan(&self.layout, memory, now)
+            } else {
+                0
             }
-        }
+        };
         self.queue.wake_all();
+        self.eventfds.signal(Trigger::Vector(vector));
+        self.tell_states(changed);
     }
 
     /// Looks for changes of state that no interrupt has told of.
     pub(crate) fn rescan(&self, memory: &SharedMemory) {
-        self.table.lock().scan(&self.layout, memory, wait::now());
+        let changed = self.table.lock().scan(&self.layout, memory, wait::now());
         self.queue.wake_all();
+        self.tell_states(changed);
+    }
+
+    /// Looks for changes of state now and then, and for interrupts that have not come: if no interrupt
+    /// follows a change until the next look, it was lost, and others may have been.
+    pub(crate) fn watch(&self, memory: &SharedMemory) {
+        let now = wait::now();
+        let (changed, lost) = {
+            let mut table = self.table.lock();
+            let count = table.vectors.first().map_or(0, |vector| vector.count);
+            let lost = table.suspect == Some(count);
+            if lost {
+                table.lose();
+            }
+            let changed = table.scan(&self.layout, memory, now);
+            table.suspect = (changed > 0).then_some(count);
+            (changed, lost)
+        };
+        if changed > 0 || lost {
+            self.queue.wake_all();
+        }
+        self.tell_states(changed);
+    }
+
+    /// The device could not interrupt for some time: tells every file, and looks what has changed.
+    pub(crate) fn lose(&self, memory: &SharedMemory) {
+        self.table.lock().lose();
+        self.rescan(memory);
+        self.eventfds.signal_all();
+    }
+
+    /// Waits until `vector` has been interrupted on, `deadline` at the latest. Whether it has.
+    pub(crate) fn wait_for(&self, vector: u16, deadline: Deadline) -> bool {
+        let taken = || {
+            let table = self.table.lock();
+            let vector = table.vectors.get(usize::from(vector))?;
+            (vector.count > 0).then_some(())
+        };
+        self.queue.wait_until(deadline, taken).is_ok()
+    }
+
+    /// Tells eventfds of `changed` changes of state.
+    fn tell_states(&self, changed: usize) {
+        for _ in 0..changed {
+            self.eventfds.signal(Trigger::State);
+        }
     }
 
     /// Wakes all that wait, to look at something else than events.
     pub(crate) fn wake_all(&self) {
         self.queue.wake_all();
+        self.eventfds.signal_all();
     }
 
     /// Has `file` woken by events from now on.
     pub(crate) fn register(&self, file: &File, table: &PollTable) {
         self.queue.register(file, table);
     }
-
-    /// A cursor that has seen everything up to now.
-    pub(crate) fn cursor(&self) -> Result<impl PinInit<Cursor>> {
-        let (vectors, peers) = {
-            let table = self.table.lock();
-            (table.vectors.len(), table.peers.len())
-        };
-        let mut seen = Seen {
-            vectors: filled(u16::try_from(vectors)?, 0)?,
-            peers: filled(
-                u16::try_from(peers)?,
-                SeenPeer {
-                    state: 0,
-                    changes: 0,
-                },
-            )?,
-            generation: 0,
-            fetches: 0,
-            next_vector: 0,
-            next_peer: 0,
-            doorbells_first: false,
-        };
-        seen.catch_up(&self.table.lock());
-        Ok(pin_init!(Cursor {
-            seen <- new_mutex!(seen, "ivshmem_cursor"),
-        }))
-    }
-}
-
-/// Takes an event; says whether it wants more.
-type Tell<'a> = &'a mut dyn FnMut(ivshmem_event) -> bool;
-
-/// What a file has been told of a peer.
-#[derive(Clone, Copy)]
-struct SeenPeer {
-    state: u32,
-    changes: u64,
-}
-
-/// What a file has been told.
-struct Seen {
-    vectors: KVVec<u64>,
-    peers: KVVec<SeenPeer>,
-    /// Generation of the table at which nothing was left to tell.
-    generation: u64,
-    /// How often something was told.
-    fetches: u64,
-    /// Where to look first, so that a busy vector does not hide the others.
-    next_vector: usize,
-    /// Likewise for peers.
-    next_peer: usize,
-    /// State changes go first, but not again after they have left no room for anything else.
-    doorbells_first: bool,
-}
-
-impl Seen {
-    fn catch_up(&mut self, table: &Table) {
-        for (seen, vector) in self.vectors.iter_mut().zip(&table.vectors) {
-            *seen = vector.count;
-        }
-        for (seen, peer) in self.peers.iter_mut().zip(&table.peers) {
-            *seen = SeenPeer {
-                state: peer.state,
-                changes: peer.changes,
-            };
-        }
-        self.generation = table.generation;
-    }
-
-    /// Calls `tell` for changes of state not yet told. Whether it wants more.
-    fn states(&self, table: &Table, tell: Tell<'_>) -> bool {
-        for index in rotated(table.peers.len(), self.next_peer) {
-            if let (Some(peer), Some(seen)) = (table.peers.get(index), self.peers.get(index)) {
-                if peer.changes != seen.changes && !tell(state_event(index, peer, seen)) {
-                    return false;
-                }
-            }
-        }
-        true
-    }
-
-    /// Calls `tell` for interrupts not yet told. Whether it wants more.
-    fn doorbells(&self, table: &Table, tell: Tell<'_>) -> bool {
-        for index in rotated(table.vectors.len(), self.next_vector) {
-            if let (Some(vector), Some(&seen)) = (table.vectors.get(index), self.vectors.get(index))
-            {
-                if vector.count != seen && !tell(doorbell_event(index, vector, seen)) {
-                    return false;
-                }
-            }
-        }
-        true
-    }
-
-    /// Calls `tell` for everything not yet told. Whether it wants more.
-    fn untold(&self, table: &Table, tell: Tell<'_>) -> bool {
-        if self.generation == table.generation {
-            true
-        } else if self.doorbells_first {
-            self.doorbells(table, tell) && self.states(table, tell)
-        } else {
-            self.states(table, tell) && self.doorbells(table, tell)
-        }
-    }
-
-    /// Marks `event` as told.
-    fn told(&mut self, event: &ivshmem_event) {
-        let index = event.index as usize;
-        match event.kind {
-            IVSHMEM_EVENT_DOORBELL => {
-                if let Some(seen) = self.vectors.get_mut(index) {
-                    *seen += event.count;
-                }
-                self.next_vector = index + 1;
-            }
-            _ => {
-                if let Some(seen) = self.peers.get_mut(index) {
-                    seen.state = event.new_state;
-                    seen.changes += event.changes;
-                }
-                self.next_peer = index + 1;
-            }
-        }
-    }
-}
-
-/// Which kinds of events a file has not been told of.
-#[derive(Clone, Copy, Default)]
-pub(crate) struct Untold {
-    /// Interrupts on a vector.
-    pub(crate) doorbells: bool,
-    /// Changes of a peer's state.
-    pub(crate) states: bool,
-}
-
-/// Events that a file is about to be told of: [`Cursor::fetch`], then [`Cursor::commit`].
-pub(crate) struct Fetched {
-    /// The events, at least one.
-    pub(crate) events: KVVec<ivshmem_event>,
-    fetches: u64,
-    /// Generation of the table, if these are all.
-    complete: Option<u64>,
-}
-
-/// What a file has seen of a link's events.
-#[pin_data]
-pub(crate) struct Cursor {
-    #[pin]
-    seen: Mutex<Seen>,
-}
-
-impl Cursor {
-    /// What there is to be fetched.
-    pub(crate) fn untold(&self, events: &Events) -> Untold {
-        let seen = self.seen.lock();
-        let table = events.table.lock();
-        if seen.generation == table.generation {
-            return Untold::default();
-        }
-        Untold {
-            doorbells: !seen.doorbells(&table, &mut |_| false),
-            states: !seen.states(&table, &mut |_| false),
-        }
-    }
-
-    /// Waits until there is something to be fetched, or until `gone` says that there never will be.
-    ///
-    /// # Errors
-    ///
-    /// As [`WaitQueue::wait_until`]; `ENODEV` if `gone`.
-    pub(crate) fn wait(
-        &self,
-        events: &Events,
-        deadline: Deadline,
-        gone: impl Fn() -> bool,
-    ) -> Result {
-        // The condition must not sleep, so it looks at numbers only: whether the table has moved
-        // on since this file was told everything.
-        let told = self.seen.lock().generation;
-        events.queue.wait_until(deadline, || {
-            if gone() {
-                return Some(Err(ENODEV));
-            }
-            (events.table.lock().generation != told).then_some(Ok(()))
-        })?
-    }
-
-    /// Up to `capacity` events that the file has not been told of; [`None`] if there are none.
-    ///
-    /// They count as told only after [`Self::commit`].
-    pub(crate) fn fetch(&self, events: &Events, capacity: usize) -> Result<Option<Fetched>> {
-        let mut seen = self.seen.lock();
-        let (count, generation) = {
-            let table = events.table.lock();
-            let mut count = 0;
-            seen.untold(&table, &mut |_| {
-                count += 1;
-                count < capacity
-            });
-            (count, table.generation)
-        };
-        if count == 0 {
-            seen.generation = generation;
-            return Ok(None);
-        }
-
-        // Memory cannot be had under the spin lock. What comes meanwhile is left for the next call.
-        let mut found = KVVec::with_capacity(count, GFP_KERNEL)?;
-        let (complete, generation) = {
-            let table = events.table.lock();
-            let complete = seen.untold(&table, &mut |event| {
-                found.len() < count && found.push_within_capacity(event).is_ok()
-            });
-            (complete, table.generation)
-        };
-        Ok(Some(Fetched {
-            events: found,
-            fetches: seen.fetches,
-            complete: complete.then_some(generation),
-        }))
-    }
-
-    /// Marks what was fetched as told. False if another thread has fetched from the same file
-    /// meanwhile: then it is void, and has to be fetched again.
-    ///
-    /// Between fetch and commit the events are copied to user space, which may take for ever: so
-    /// no lock is held there.
-    pub(crate) fn commit(&self, fetched: &Fetched) -> bool {
-        let mut seen = self.seen.lock();
-        if seen.fetches != fetched.fetches {
-            return false;
-        }
-        seen.fetches += 1;
-        for event in &fetched.events {
-            seen.told(event);
-        }
-        let all = |kind| fetched.events.iter().all(|event| event.kind == kind);
-        seen.doorbells_first = fetched.complete.is_none() && all(IVSHMEM_EVENT_STATE);
-        if let Some(generation) = fetched.complete {
-            seen.generation = generation;
-        }
-        true
-    }
-}
-
-fn state_event(index: usize, peer: &Peer, seen: &SeenPeer) -> ivshmem_event {
-    ivshmem_event {
-        kind: IVSHMEM_EVENT_STATE,
-        // A link has at most `MAX_PEERS_LIMIT` peers.
-        index: index as u32,
-        old_state: seen.state,
-        new_state: peer.state,
-        changes: peer.changes - seen.changes,
-        time: peer.time as u64,
-        ..Default::default()
-    }
-}
-
-fn doorbell_event(index: usize, vector: &Vector, seen: u64) -> ivshmem_event {
-    ivshmem_event {
-        kind: IVSHMEM_EVENT_DOORBELL,
-        // A device has at most 2048 vectors.
-        index: index as u32,
-        count: vector.count - seen,
-        time: vector.time as u64,
-        ..Default::default()
-    }
-}
-
-/// All indices below `length`, from `start` on and around.
-fn rotated(length: usize, start: usize) -> impl Iterator<Item = usize> {
-    let start = start.min(length);
-    Iterator::chain(start..length, 0..start)
 }
 
 /// `length` copies of `value`.

@@ -9,6 +9,8 @@ use crate::{
             OpenMode,
             Operations, //
         },
+        sysfs::Groups,
+        trace,
         vma::{
             Fault,
             FaultResult,
@@ -17,7 +19,10 @@ use crate::{
         },
         wait::PollTable,
     },
+    attributes,
+    counters::CountedFile,
     events::Cursor,
+    fdinfo,
     ioctl,
     link::Link,
     protocol::v2::layout::Refused,
@@ -31,6 +36,7 @@ use kernel::{
     },
     page::PAGE_SIZE,
     prelude::*,
+    seq_file::SeqFile,
     sync::{
         atomic::{
             Atomic,
@@ -42,7 +48,7 @@ use kernel::{
 
 /// Tells open files apart, also from those that have been closed.
 #[derive(Clone, Copy, PartialEq, Eq)]
-pub(crate) struct FileId(u64);
+pub(crate) struct FileId(pub(crate) u64);
 
 impl FileId {
     fn next() -> Self {
@@ -61,6 +67,7 @@ pub(crate) struct OpenFile {
     /// What it has seen of the link's events.
     #[pin]
     pub(crate) cursor: Cursor,
+    _counted: CountedFile,
 }
 
 impl Operations for OpenFile {
@@ -71,17 +78,28 @@ impl Operations for OpenFile {
             return Err(ENODEV);
         }
         let cursor = link.events.cursor()?;
+        let id = FileId::next();
         Arc::pin_init(
             try_pin_init!(Self {
                 link: link.clone(),
-                id: FileId::next(),
+                id,
                 cursor <- cursor,
+                _counted: CountedFile::new(link, *id),
             }),
             GFP_KERNEL,
         )
     }
 
+    fn attributes() -> Groups<Self> {
+        attributes::groups()
+    }
+
+    fn fdinfo(&self, file: &File, to: &SeqFile) {
+        fdinfo::show(self, file, to);
+    }
+
     fn release(&self) {
+        self.link.events.eventfds.release(self.id);
         self.link.state.release(&self.link, self.id);
     }
 
@@ -148,6 +166,17 @@ impl Operations for OpenFile {
     }
 
     fn fault(&self, fault: Fault) -> FaultResult {
+        let (offset, writable) = (fault.offset(), fault.is_writable());
+        let result = self.insert(fault);
+        let device = self.link.identity.number;
+        trace::fault(device, offset, writable, result.is_mapped());
+        result
+    }
+}
+
+impl OpenFile {
+    /// Puts the page that `fault` is about into the mapping.
+    fn insert(&self, fault: Fault) -> FaultResult {
         let layout = self.link.layout();
         let offset = fault.offset();
         let page = offset..offset.saturating_add(PAGE_SIZE as u64);

@@ -8,22 +8,29 @@
 
 use crate::{
     abi::{
+        eventfd::EventFd,
         fops::OpenMode,
         irq,
         uapi::{
             self,
             ivshmem_doorbell,
             ivshmem_event,
+            ivshmem_eventfd,
             ivshmem_events,
             ivshmem_info,
             ivshmem_section,
             ivshmem_state,
+            ivshmem_subscribe,
             Argument,
             Structure, //
         },
         wait::Deadline,
     },
-    events::Fetched,
+    eventfds::Trigger,
+    events::{
+        Fetched,
+        Subject, //
+    },
     file::OpenFile,
     link::Link,
     protocol::v2::layout::Section,
@@ -45,6 +52,8 @@ const GET_STATE: u32 = call(uapi::IVSHMEM_IOC_GET_STATE);
 const SET_STATE: u32 = call(uapi::IVSHMEM_IOC_SET_STATE);
 const DOORBELL: u32 = call(uapi::IVSHMEM_IOC_DOORBELL);
 const EVENTS: u32 = call(uapi::IVSHMEM_IOC_EVENTS);
+const SUBSCRIBE: u32 = call(uapi::IVSHMEM_IOC_SUBSCRIBE);
+const EVENTFD: u32 = call(uapi::IVSHMEM_IOC_EVENTFD);
 
 /// Does what `command` says to `open`.
 pub(crate) fn dispatch(
@@ -60,15 +69,15 @@ pub(crate) fn dispatch(
         SET_STATE => set_state(open, file, argument),
         DOORBELL => doorbell(&open.link, file, argument),
         EVENTS => events(open, file, argument),
+        SUBSCRIBE => subscribe(open, argument),
+        EVENTFD => eventfd(open, argument),
         _ => return Err(ENOTTY),
     }?;
     Ok(0)
 }
 
 fn info(link: &Link, argument: Argument) -> Result {
-    if link.is_gone() {
-        return Err(ENODEV);
-    }
+    alive(link)?;
     let (identity, layout) = (&link.identity, link.layout());
     let granted = link.granted().ok_or(ENODEV)?;
     argument.write(&ivshmem_info {
@@ -80,6 +89,7 @@ fn info(link: &Link, argument: Argument) -> Result {
         interrupt_mode: match granted.mode {
             irq::Mode::MsiX => uapi::IVSHMEM_INTERRUPT_MSIX,
             irq::Mode::Intx => uapi::IVSHMEM_INTERRUPT_INTX,
+            irq::Mode::Polling => uapi::IVSHMEM_INTERRUPT_POLLING,
         },
         protocol: identity.protocol.0.into(),
         reserved: 0,
@@ -144,7 +154,7 @@ fn doorbell(link: &Link, file: &File, argument: Argument) -> Result {
         .ok()
         .filter(|&vector| vector < link.identity.vectors)
         .ok_or(ENXIO)?;
-    link.enter()?.registers().ring(peer, vector)
+    link.ring(peer, vector)
 }
 
 fn events(open: &OpenFile, file: &File, argument: Argument) -> Result {
@@ -159,9 +169,7 @@ fn events(open: &OpenFile, file: &File, argument: Argument) -> Result {
 
     let (link, cursor) = (&open.link, &open.cursor);
     loop {
-        if link.is_gone() {
-            return Err(ENODEV);
-        }
+        alive(link)?;
         match cursor.fetch(&link.events, request.capacity as usize)? {
             Some(fetched) => {
                 store(&fetched, records, record_size)?;
@@ -172,9 +180,68 @@ fn events(open: &OpenFile, file: &File, argument: Argument) -> Result {
                 }
                 // Another thread was faster: look what is left.
             }
-            None => cursor.wait(&link.events, deadline, || link.is_gone())?,
+            None => {
+                let polling = link
+                    .granted()
+                    .is_some_and(|it| it.mode == irq::Mode::Polling);
+                if polling && deadline != Deadline::Now && !cursor.wants_states() {
+                    // Nothing would ever end the wait.
+                    return Err(EOPNOTSUPP);
+                }
+                cursor.wait(&link.events, deadline, || link.is_gone())?;
+                link.counters.wakeups.increment();
+            }
         }
     }
+}
+
+fn subscribe(open: &OpenFile, argument: Argument) -> Result {
+    let request: ivshmem_subscribe = argument.read()?;
+    zero(request.flags & !uapi::IVSHMEM_SUBSCRIBE_OFF | request.reserved)?;
+    let all = request.index == uapi::IVSHMEM_INDEX_ALL;
+    let subject = match request.kind {
+        uapi::IVSHMEM_EVENT_DOORBELL if all => Subject::Vector(None),
+        uapi::IVSHMEM_EVENT_DOORBELL => Subject::Vector(Some(vector(&open.link, request.index)?)),
+        uapi::IVSHMEM_EVENT_STATE if all => Subject::Peer(None),
+        uapi::IVSHMEM_EVENT_STATE => {
+            Subject::Peer(Some(open.link.layout().peer(request.index).ok_or(ENXIO)?))
+        }
+        _ => return Err(EINVAL),
+    };
+    alive(&open.link)?;
+    let wanted = request.flags & uapi::IVSHMEM_SUBSCRIBE_OFF == 0;
+    open.cursor.subscribe(&open.link.events, subject, wanted);
+    Ok(())
+}
+
+fn eventfd(open: &OpenFile, argument: Argument) -> Result {
+    let request: ivshmem_eventfd = argument.read()?;
+    zero(request.flags)?;
+    let all = request.index == uapi::IVSHMEM_INDEX_ALL;
+    let trigger = match request.kind {
+        uapi::IVSHMEM_EVENT_DOORBELL if all => Trigger::AnyVector,
+        uapi::IVSHMEM_EVENT_DOORBELL => Trigger::Vector(vector(&open.link, request.index)?),
+        uapi::IVSHMEM_EVENT_STATE if all => Trigger::State,
+        uapi::IVSHMEM_EVENT_STATE => return Err(ENXIO),
+        _ => return Err(EINVAL),
+    };
+    alive(&open.link)?;
+    let eventfds = &open.link.events.eventfds;
+    match request.fd {
+        -1 => eventfds.detach(open.id, trigger),
+        fd => eventfds.attach(open.id, trigger, EventFd::get(fd)?)?,
+    }
+    // A device that has gone meanwhile has woken everybody already.
+    alive(&open.link)
+}
+
+/// One of the vectors on which we can be interrupted.
+fn vector(link: &Link, index: u32) -> Result<u16> {
+    let vectors = link.granted().ok_or(ENODEV)?.vectors;
+    u16::try_from(index)
+        .ok()
+        .filter(|&vector| vector < vectors)
+        .ok_or(ENXIO)
 }
 
 /// Checks a program's idea of the size of a record.
@@ -205,6 +272,15 @@ fn deadline(time: u64, file: &File) -> Deadline {
     }
     // A time that the clock cannot show never comes.
     i64::try_from(time).map_or(Deadline::Never, Deadline::At)
+}
+
+/// The device must still be there. It may go right afterwards.
+fn alive(link: &Link) -> Result {
+    if link.is_gone() {
+        Err(ENODEV)
+    } else {
+        Ok(())
+    }
 }
 
 /// Unknown flags and reserved fields must be zero.

@@ -8,8 +8,13 @@
 //! | `driver.rs` | which devices are bound; bringing one up and taking it down |
 //! | `registers.rs` | the registers of a device |
 //! | `link.rs` | our end of a link: all that files share, and who may touch the device when |
+//! | `int_ctrl.rs` | whether the device may interrupt us: storms |
 //! | `events.rs` | what has happened on a link, and what a file has seen of it |
+//! | `eventfds.rs` | which eventfds are counted up at which events |
 //! | `state.rs` | which file owns our state |
+//! | `attributes.rs` | what stands in sysfs |
+//! | `counters.rs` | what is counted, and debugfs |
+//! | `fdinfo.rs` | what /proc says of an open file |
 //! | `file.rs` | an open `/dev/ivshmemN` |
 //! | `region.rs` | reading and writing the shared memory |
 //! | `ioctl.rs` | the ioctls |
@@ -27,9 +32,14 @@ use kernel::{
 };
 
 mod abi;
+mod attributes;
+mod counters;
 mod driver;
+mod eventfds;
 mod events;
+mod fdinfo;
 mod file;
+mod int_ctrl;
 mod ioctl;
 mod link;
 // Public, as its files are in the crate that user space builds of them.
@@ -45,6 +55,7 @@ struct IvshmemModule {
     #[pin]
     _driver: Registration<pci::Adapter<abi::binding::Adapter<driver::IvshmemDriver>>>,
     _class: abi::chrdev::Registration,
+    _debugfs: abi::debugfs::Registration,
 }
 
 impl InPlaceModule for IvshmemModule {
@@ -54,6 +65,7 @@ impl InPlaceModule for IvshmemModule {
             let class = abi::chrdev::Registration::new()?;
             Ok(try_pin_init!(Self {
                 _class: class,
+                _debugfs: abi::debugfs::Registration::new(c"ivshmem"),
                 _driver <- Registration::new(<LocalModule as kernel::ModuleMetadata>::NAME, module),
             }))
         })
@@ -66,4 +78,10 @@ module! {
     authors: ["The ivshmem authors"],
     description: "IVSHMEM v2: shared memory and doorbells between cells",
     license: "GPL",
+    params: {
+        throttle: u32 {
+            default: 100_000,
+            description: "Most interrupts per second and device; 0 = no limit",
+        },
+    },
 }

@@ -11,11 +11,24 @@
 
 use crate::{
     abi::{
-        irq::Granted,
+        irq::{
+            self,
+            Granted, //
+        },
         memory::SharedMemory,
-        vma::Mappings, //
+        trace,
+        vma::Mappings,
+        wait::{
+            self,
+            Deadline, //
+        },
     },
+    counters::Counters,
     events::Events,
+    int_ctrl::{
+        self,
+        IntCtrl, //
+    },
     protocol::v2::{
         config::Protocol,
         layout::{
@@ -27,6 +40,7 @@ use crate::{
     registers::Registers,
     state::OwnState, //
 };
+use core::time::Duration;
 use kernel::{
     device::Bound,
     devres::Devres,
@@ -66,6 +80,16 @@ impl Identity {
     }
 }
 
+/// How often states are looked at where the device cannot interrupt.
+const POLLING_PERIOD: Duration = Duration::from_millis(10);
+
+/// How often they are looked at where it can, while a file is open: some interrupts may be lost, for
+/// instance while Linux moves them to another CPU.
+const WATCH_PERIOD: Duration = Duration::from_secs(1);
+
+/// How long an interrupt to ourselves may take, in nanoseconds.
+const SELF_TEST_LIMIT: i64 = 1_000_000_000;
+
 /// Most vectors that we take: they are scarce on some machines, and no one device may have them all.
 /// Jailhouse has at most 16.
 const VECTORS_MAX: u16 = 64;
@@ -79,9 +103,14 @@ pub(crate) struct Link {
     memory: Devres<SharedMemory>,
     page_aligned: bool,
     granted: SetOnce<Granted>,
+    self_test: SetOnce<bool>,
+    #[pin]
+    int_ctrl: IntCtrl,
     gone: Atomic<bool>,
     #[pin]
     inside: Srcu,
+    /// What is counted besides.
+    pub(crate) counters: Counters,
     /// What has happened.
     #[pin]
     pub(crate) events: Events,
@@ -102,15 +131,18 @@ impl Link {
         memory: SharedMemory,
     ) -> impl PinInit<Self, Error> + 'a {
         pin_init::pin_init_scope(move || {
-            let events = Events::new(identity.vectors_wanted(), &identity.layout, &memory)?;
+            let events = Events::new(&identity, &memory)?;
             Ok(try_pin_init!(Self {
                 identity,
                 registers,
                 page_aligned: memory.is_page_aligned(),
                 memory: Devres::new(device.as_ref(), memory)?,
                 granted: SetOnce::new(),
+                self_test: SetOnce::new(),
+                int_ctrl <- IntCtrl::new(crate::module_parameters::throttle.value()),
                 gone: Atomic::new(false),
                 inside <- new_srcu!("ivshmem_inside"),
+                counters: Counters::new(),
                 events <- events,
                 state <- OwnState::new(),
                 mappings <- Mappings::new(),
@@ -159,18 +191,87 @@ impl Link {
         self.granted.copy()
     }
 
+    /// Interrupts `peer` on `vector` for a program.
+    ///
+    /// # Errors
+    ///
+    /// `ENODEV` if the device is gone.
+    pub(crate) fn ring(&self, peer: u16, vector: u16) -> Result {
+        let inside = self.enter()?;
+        // Before: the answer may be traced sooner than this goes on.
+        trace::doorbell(self.identity.number, peer.into(), vector.into());
+        inside.registers().ring(peer, vector)?;
+        self.counters.doorbells_rung.increment();
+        Ok(())
+    }
+
     /// An interrupt on `vector`. In hard interrupt context, only while the device is bound.
-    pub(crate) fn interrupt(&self, vector: u16) {
+    ///
+    /// A result wants [`Self::tick`] called after that time.
+    pub(crate) fn interrupt(&self, vector: u16) -> Option<Duration> {
+        trace::interrupt(self.identity.number, vector.into());
         // Handlers are freed before the device is unbound, so this needs not enter.
         if let Some(memory) = self.memory.try_access() {
             self.events.interrupt(vector, &memory);
         }
+        if self.int_ctrl.take(&self.registers, wait::now()) {
+            trace::throttle(self.identity.number);
+            self.counters.throttles.increment();
+            return Some(int_ctrl::PAUSE);
+        }
+        None
+    }
+
+    /// When [`Self::tick`] is to be called next.
+    pub(crate) fn next_tick(&self) -> Option<Duration> {
+        if self.is_gone() {
+            None
+        } else if self.int_ctrl.is_paused() {
+            Some(int_ctrl::PAUSE)
+        } else if self.granted()?.mode == irq::Mode::Polling {
+            Some(POLLING_PERIOD)
+        } else {
+            Some(WATCH_PERIOD)
+        }
+    }
+
+    /// Ends a pause of the device, and looks for what no interrupt has told of. In hard interrupt
+    /// context, only while the device is bound.
+    pub(crate) fn tick(&self) {
+        let (Some(memory), Some(granted)) = (self.memory.try_access(), self.granted()) else {
+            return;
+        };
+        if self.int_ctrl.resume(&self.registers) {
+            self.events.lose(&memory);
+        } else if granted.mode == irq::Mode::Polling {
+            self.events.rescan(&memory);
+        } else if self.counters.files_open() > 0 {
+            self.events.watch(&memory);
+        }
+    }
+
+    /// Whether an interrupt that we sent to ourselves has arrived, once that has been tried.
+    pub(crate) fn self_test(&self) -> Option<bool> {
+        self.self_test.copy()
+    }
+
+    /// Finds out whether interrupts arrive: rings ourselves. Waits for [`SELF_TEST_LIMIT`] at most.
+    fn test_interrupts(&self) -> Result {
+        let inside = self.enter()?;
+        inside.registers().ring(self.layout().id(), 0)?;
+        let limit = wait::now() + SELF_TEST_LIMIT;
+        let passed = self.events.wait_for(0, Deadline::At(limit));
+        self.self_test.populate(passed);
+        Ok(())
     }
 
     /// Lets the device interrupt us on the vectors that we have got.
     pub(crate) fn start(&self, granted: Granted) -> Result {
         self.granted.populate(granted);
-        self.registers.set_interrupts(true)?;
+        if granted.mode != irq::Mode::Polling {
+            self.int_ctrl.open(&self.registers)?;
+            self.test_interrupts()?;
+        }
         // What changed before was dropped by the device.
         self.events.rescan(&*self.enter()?.memory()?);
         Ok(())
@@ -181,6 +282,7 @@ impl Link {
     pub(crate) fn kill(&self) {
         self.gone.store(true, Release);
         self.inside.synchronize();
+        trace::gone(self.identity.number);
         self.events.wake_all();
         self.mappings.zap();
     }
@@ -189,8 +291,8 @@ impl Link {
     ///
     /// No file may be inside.
     pub(crate) fn quiesce(&self) {
-        // They fail only where there are no registers any more.
-        let _ = self.registers.set_interrupts(false);
+        self.int_ctrl.close(&self.registers);
+        // Fails only where there is no register any more.
         let _ = self.registers.set_state(0);
     }
 }

@@ -6,9 +6,12 @@
 //! with it, also when the program dies; and no other file changes it by accident.
 
 use crate::{
-    abi::uapi::{
-        IVSHMEM_STATE_KEEP,
-        IVSHMEM_STATE_TAKE_OVER, //
+    abi::{
+        trace,
+        uapi::{
+            IVSHMEM_STATE_KEEP,
+            IVSHMEM_STATE_TAKE_OVER, //
+        },
     },
     file::FileId,
     link::Link, //
@@ -28,6 +31,20 @@ struct Owner {
     file: FileId,
     /// The value stays when the file is closed.
     keep: bool,
+}
+
+/// Who owns our state, as a file sees it.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Ownership {
+    /// No file does.
+    Nobody,
+    /// Another file does.
+    Another,
+    /// This file does.
+    Own {
+        /// The value stays when the file is closed.
+        keep: bool,
+    },
 }
 
 /// Who owns our state. The lock also serialises writes of the register.
@@ -60,12 +77,21 @@ impl OwnState {
         if taken && flags & IVSHMEM_STATE_TAKE_OVER == 0 {
             return Err(EBUSY);
         }
-        link.enter()?.registers().set_state(value)?;
+        publish(link, value)?;
         *owner = Some(Owner {
             file,
             keep: flags & IVSHMEM_STATE_KEEP != 0,
         });
         Ok(())
+    }
+
+    /// Who owns the state, as `file` sees it.
+    pub(crate) fn ownership(&self, file: FileId) -> Ownership {
+        match &*self.owner.lock() {
+            None => Ownership::Nobody,
+            Some(owner) if owner.file == file => Ownership::Own { keep: owner.keep },
+            Some(_) => Ownership::Another,
+        }
     }
 
     /// `file` is closed: if it owns the state, nobody does any more, and it returns to 0 unless
@@ -78,10 +104,15 @@ impl OwnState {
         };
         if !keep {
             // Without the device there is nobody to tell.
-            let _ = link
-                .enter()
-                .and_then(|inside| inside.registers().set_state(0));
+            let _ = publish(link, 0);
         }
         *owner = None;
     }
+}
+
+/// Writes the register.
+fn publish(link: &Link, value: u32) -> Result {
+    let inside = link.enter()?;
+    trace::state_set(link.identity.number, value);
+    inside.registers().set_state(value)
 }

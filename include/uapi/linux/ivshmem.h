@@ -143,7 +143,8 @@ struct ivshmem_section {
  * @max_peers: number of peers that the link has room for, this one included
  * @vectors: number of vectors that each peer of the link has; a doorbell takes
  *	0 .. @vectors - 1. Vector 0 also announces state changes.
- * @vectors_enabled: how many of its own vectors the driver has got, 64 at most.
+ * @vectors_enabled: how many of its own vectors the driver has got, 64 at most, and
+ *	none in polling mode.
  *	Doorbells that peers ring on the others are lost.
  * @interrupt_mode: enum ivshmem_interrupt_mode
  * @protocol: what runs on the link, from the PCI class code: 0 = undefined,
@@ -242,11 +243,11 @@ enum ivshmem_event_kind {
 /*
  * Flags of an event.
  *
- * MAY_HAVE_LOST	there was a time since the last fetch in which the device could not
- *			interrupt (suspend, throttling, moving an interrupt to
- *			another CPU): there may have been more than is counted. Look
- *			at the shared memory, as after every event. Never set by
- *			this version of the driver.
+ * MAY_HAVE_LOST	doorbell: there was a time since the last fetch in which the
+ *			device could not interrupt (it was throttled), or a state
+ *			changed and no interrupt told of it: there may have been
+ *			more than is counted, also where @count is 0. Look at the
+ *			shared memory, as after every event.
  */
 #define IVSHMEM_EVENT_MAY_HAVE_LOST	(1U << 0)
 
@@ -297,6 +298,9 @@ struct ivshmem_event {
  * unless they left no room for doorbells in the call before. A file sees what
  * happened after it was opened.
  *
+ *   EOPNOTSUPP	the driver is polling (IVSHMEM_INTERRUPT_POLLING), the file is
+ *		subscribed to no peer's state, and there is a time to wait for:
+ *		doorbells are never heard
  *   EAGAIN	nothing yet, and @deadline is IVSHMEM_DEADLINE_NOW or the file is
  *		open with O_NONBLOCK
  *   ETIMEDOUT	nothing until @deadline
@@ -314,7 +318,7 @@ struct ivshmem_events {
 };
 
 /* Every index of a kind: all vectors, or all peers. */
-#define IVSHMEM_INDEX_ALL		(~0U)
+#define IVSHMEM_INDEX_ALL		0xffffffffU
 
 /*
  * Flags of IVSHMEM_IOC_SUBSCRIBE.
@@ -334,7 +338,7 @@ struct ivshmem_events {
  * subscribed to does not wake it; what happened while it was not is not
  * reported later.
  *
- * ENXIO: no such vector or peer. Not in this version of the driver (ENOTTY).
+ * ENXIO: no such peer, or not one of the vectors_enabled vectors.
  */
 struct ivshmem_subscribe {
 	__u32 kind;
@@ -351,10 +355,12 @@ struct ivshmem_subscribe {
  *	state; -1 takes the present one off
  * @flags: 0
  *
- * Belongs to the open file and goes with it.
+ * A file has at most one eventfd for each of them; another one replaces it. They belong
+ * to the open file and go with it, and subscriptions do not change them. When the
+ * device goes, each is counted up a last time.
  *
- * EBADF or EINVAL: @fd is not an eventfd. ENXIO: no such vector. Not in this
- * version of the driver (ENOTTY).
+ * EBADF or EINVAL: @fd is not an eventfd. ENXIO: not one of the vectors_enabled
+ * vectors, or a single peer.
  */
 struct ivshmem_eventfd {
 	__u32 kind;

@@ -3,7 +3,9 @@
 
 use crate::sys::{self, Memory};
 use crate::uapi;
-use crate::{Deadline, Error, EventBuffer, Events, Info, Mapping, MappingMut, Result, Section};
+use crate::{
+    Deadline, Error, EventBuffer, Events, Info, Mapping, MappingMut, Result, Section, Subject,
+};
 use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
 use rustix::fs::{Mode, OFlags};
 use rustix::io::Errno;
@@ -194,6 +196,44 @@ impl Device {
         })
     }
 
+    /// Begins (`wanted`) or ends the reporting of events to this file. A newly opened file is told
+    /// of everything. What happened while it was not subscribed is not reported later.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::NoSuchVector`], [`Error::NoSuchPeer`], [`Error::Gone`].
+    pub fn subscribe(&self, subject: Subject, wanted: bool) -> Result<()> {
+        let (kind, index) = subject.numbers();
+        let request = uapi::ivshmem_subscribe {
+            kind,
+            index,
+            flags: if wanted {
+                0
+            } else {
+                uapi::IVSHMEM_SUBSCRIBE_OFF
+            },
+            ..Default::default()
+        };
+        sys::subscribe(self.fd.as_fd(), request)
+            .map_err(|errno| self.subject_error("subscribing", subject, errno))
+    }
+
+    /// Has the kernel add 1 to `eventfd` at each interrupt or each change of a state; `None` takes
+    /// the present one off. A file has at most one for each subject, whatever it is subscribed to,
+    /// and they go with it. When the device goes, each is counted up a last time.
+    ///
+    /// Changes of states can be had for [`Subject::AllPeers`] only.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::NoSuchVector`], [`Error::NoSuchPeer`] (also for any single peer), [`Error::Gone`];
+    /// [`Error::Call`] if it is not an eventfd.
+    pub fn attach_eventfd(&self, subject: Subject, eventfd: Option<BorrowedFd<'_>>) -> Result<()> {
+        let (kind, index) = subject.numbers();
+        sys::eventfd(self.fd.as_fd(), kind, index, eventfd)
+            .map_err(|errno| self.subject_error("attaching an eventfd", subject, errno))
+    }
+
     /// Copies from the region at `offset` into `bytes`. Returns how many bytes there were: less
     /// than asked for near the end of the region, 0 behind it. An aligned transfer of 4 or 8
     /// bytes is a single access to the memory.
@@ -283,6 +323,17 @@ impl Device {
         Error::NoSuchPeer {
             peer,
             max_peers: self.info.max_peers,
+        }
+    }
+
+    fn subject_error(&self, what: &'static str, subject: Subject, errno: Errno) -> Error {
+        match (errno, subject) {
+            (Errno::NXIO, Subject::Vector(vector)) => Error::NoSuchVector {
+                vector,
+                vectors: self.info.vectors_enabled,
+            },
+            (Errno::NXIO, Subject::Peer(peer)) => self.no_such_peer(peer),
+            _ => Error::from_call(what, errno),
         }
     }
 

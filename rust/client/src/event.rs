@@ -86,6 +86,33 @@ pub enum EventKind {
     },
 }
 
+/// Which events a [subscription](crate::Device::subscribe) or an
+/// [eventfd](crate::Device::attach_eventfd) is about.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Subject {
+    /// Interrupts on one of the vectors that the driver has got
+    /// ([`Info::vectors_enabled`](crate::Info::vectors_enabled)).
+    Vector(u32),
+    /// Interrupts on all vectors.
+    AllVectors,
+    /// Changes of one peer's state.
+    Peer(u32),
+    /// Changes of all other peers' states.
+    AllPeers,
+}
+
+impl Subject {
+    /// Kind and index as the kernel takes them.
+    pub(crate) fn numbers(self) -> (u32, u32) {
+        match self {
+            Self::Vector(vector) => (uapi::IVSHMEM_EVENT_DOORBELL, vector),
+            Self::AllVectors => (uapi::IVSHMEM_EVENT_DOORBELL, uapi::IVSHMEM_INDEX_ALL),
+            Self::Peer(peer) => (uapi::IVSHMEM_EVENT_STATE, peer),
+            Self::AllPeers => (uapi::IVSHMEM_EVENT_STATE, uapi::IVSHMEM_INDEX_ALL),
+        }
+    }
+}
+
 impl From<&uapi::ivshmem_event> for Event {
     fn from(raw: &uapi::ivshmem_event) -> Self {
         let kind = match raw.kind {

@@ -15,6 +15,7 @@
 //! | [`state`](Device::state), [`set_state`](Device::set_state) | read a peer's state, publish our own |
 //! | [`ring`](Device::ring) | interrupt a peer |
 //! | [`events`](Device::events) | fetch doorbells and state changes, or wait for some |
+//! | [`subscribe`](Device::subscribe), [`attach_eventfd`](Device::attach_eventfd) | choose events, be told of them by eventfd |
 //! | [`read_at`](Device::read_at), [`write_at`](Device::write_at) | copy out of and into the region |
 //! | [`map`](Device::map), [`map_mut`](Device::map_mut) | sections in this process's memory |
 //!
@@ -75,7 +76,7 @@ pub mod uapi;
 
 pub use device::{Device, OpenOptions, StateFlags};
 pub use error::{Error, Result};
-pub use event::{Deadline, Event, EventBuffer, EventKind, Events};
+pub use event::{Deadline, Event, EventBuffer, EventKind, Events, Subject};
 pub use info::{Info, InterruptMode, Section};
 pub use mapping::{Mapping, MappingMut, Word};
 pub use rustix::io::Errno;

@@ -7,7 +7,7 @@
 #![allow(unsafe_code)]
 
 use crate::uapi;
-use rustix::fd::BorrowedFd;
+use rustix::fd::{AsRawFd, BorrowedFd};
 use rustix::io;
 use rustix::ioctl::{ioctl, Getter, Setter, Updater};
 use rustix::mm::{mmap, munmap, MapFlags, ProtFlags};
@@ -77,6 +77,34 @@ pub(crate) fn events(
         )?;
     }
     Ok((call.count as usize).min(records.len()))
+}
+
+/// `IVSHMEM_IOC_SUBSCRIBE`.
+pub(crate) fn subscribe(fd: BorrowedFd<'_>, request: uapi::ivshmem_subscribe) -> io::Result<()> {
+    // SAFETY: only reads one `ivshmem_subscribe` at the pointer that it gets.
+    unsafe {
+        ioctl(
+            fd,
+            Setter::<{ uapi::IVSHMEM_IOC_SUBSCRIBE }, _>::new(request),
+        )
+    }
+}
+
+/// `IVSHMEM_IOC_EVENTFD`. The kernel takes a reference of its own to the eventfd.
+pub(crate) fn eventfd(
+    fd: BorrowedFd<'_>,
+    kind: u32,
+    index: u32,
+    eventfd: Option<BorrowedFd<'_>>,
+) -> io::Result<()> {
+    let request = uapi::ivshmem_eventfd {
+        kind,
+        index,
+        fd: eventfd.map_or(-1, |fd| fd.as_raw_fd()),
+        flags: 0,
+    };
+    // SAFETY: only reads one `ivshmem_eventfd` at the pointer that it gets.
+    unsafe { ioctl(fd, Setter::<{ uapi::IVSHMEM_IOC_EVENTFD }, _>::new(request)) }
 }
 
 /// A shared mapping of a part of the region. Unmapped when dropped.

@@ -12,7 +12,20 @@ use std::path::Path;
 
 /// All suites that a guest with good devices runs.
 const COMMON: &[&str] = &[
-    "info", "region", "mapping", "ioctl", "state", "events", "poll", "compat", "node", "module",
+    "info",
+    "region",
+    "mapping",
+    "ioctl",
+    "state",
+    "events",
+    "subscription",
+    "poll",
+    "compat",
+    "node",
+    "visibility",
+    "tracing",
+    "module",
+    "storm",
     "removal",
 ];
 
@@ -49,6 +62,8 @@ struct Boot {
     name: &'static str,
     suites: &'static [&'static str],
     devices: Vec<DevicePlan>,
+    /// Further words of the kernel's command line.
+    words: &'static str,
 }
 
 /// Two peers in one guest, of a link as `common` has it with room for one more that never comes.
@@ -87,6 +102,7 @@ fn boots() -> Vec<Boot> {
             name: "Jailhouse shape, trapping",
             suites: COMMON,
             devices: two_peers(&DevicePlan::default()),
+            words: "",
         },
         Boot {
             name: "BAR 2 shape, mapped",
@@ -101,6 +117,7 @@ fn boots() -> Vec<Boot> {
                 output_size: 0x1000,
                 ..DevicePlan::default()
             }),
+            words: "",
         },
         Boot {
             name: "many peers and vectors, no read/write section",
@@ -114,6 +131,7 @@ fn boots() -> Vec<Boot> {
                 protection: Protection::Mapped,
                 ..DevicePlan::default()
             }),
+            words: "",
         },
         Boot {
             // A single peer: with one vector, nothing tells when all interrupts of others are in.
@@ -126,6 +144,7 @@ fn boots() -> Vec<Boot> {
                 shape: Shape::Bar2,
                 ..DevicePlan::default()
             }],
+            words: "",
         },
         Boot {
             name: "soft inmate",
@@ -134,6 +153,26 @@ fn boots() -> Vec<Boot> {
                 inmate: Some(SoftInmate::echo(1)),
                 ..DevicePlan::default()
             }],
+            words: "",
+        },
+        Boot {
+            name: "INTx, two devices on one line",
+            suites: &["intx"],
+            devices: [5, 9]
+                .map(|slot| DevicePlan {
+                    slot,
+                    peer: u32::from(slot == 9),
+                    vectors: 0,
+                    ..DevicePlan::default()
+                })
+                .into(),
+            words: "",
+        },
+        Boot {
+            name: "polling: neither MSI-X nor INTx",
+            suites: &["polling"],
+            devices: two_peers(&DevicePlan::default()),
+            words: "pci=nomsi",
         },
         Boot {
             name: "malformed devices",
@@ -151,17 +190,15 @@ fn boots() -> Vec<Boot> {
                 ),
             ]
             .concat(),
+            words: "",
         },
     ]
 }
 
 /// Names of all suites.
 pub(crate) fn names() -> Vec<&'static str> {
-    COMMON
-        .iter()
-        .copied()
-        .chain(["inmate", "malformed"])
-        .collect()
+    let special = ["inmate", "intx", "polling", "malformed"];
+    COMMON.iter().copied().chain(special).collect()
 }
 
 /// Runs the suites that are wanted; results of all guests.
@@ -209,6 +246,7 @@ fn run_boot(
         patience: settings.patience,
     };
     let mut spec = guest_spec("guest", kernel, archive, &plan, &links);
+    spec.words = format!("{} {}", boot.words, spec.words);
     spec.prefix = settings.verbose.then(|| "guest | ".into());
     let end = Guest::start(settings, folder, &spec)?.finish()?;
     let mut results = judge(boot.name, &end);

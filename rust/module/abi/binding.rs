@@ -12,6 +12,7 @@ use super::{
         Node,
         Number, //
     },
+    debugfs,
     fops::Operations,
     irq::{
         Granted,
@@ -21,15 +22,26 @@ use super::{
         BarClaim,
         Enabled, //
     },
+    timer::Timer,
 };
-use core::marker::PhantomData;
+use core::{
+    convert::Infallible,
+    marker::PhantomData,
+    time::Duration, //
+};
 use kernel::{
+    debugfs::{
+        Scope,
+        ScopedDir, //
+    },
     device::{
         Bound,
         Core, //
     },
+    fmt,
     pci,
     prelude::*,
+    str::CString,
     sync::Arc, //
 };
 
@@ -50,19 +62,32 @@ pub(crate) trait Driver: Sized + 'static {
         binding: &mut Binding<'bound, Self>,
     ) -> Result;
 
-    /// An interrupt on `vector`. Called in hard interrupt context.
-    fn interrupt(shared: &Self::Shared, vector: u16);
+    /// An interrupt on `vector`. Called in hard interrupt context. A result wants
+    /// [`Self::tick`] called after that time, not when it would have been.
+    fn interrupt(shared: &Self::Shared, vector: u16) -> Option<Duration>;
+
+    /// The timer. Called in hard interrupt context.
+    fn tick(shared: &Self::Shared);
+
+    /// When [`Self::tick`] is to be called next; never again if this says nothing. From any
+    /// context.
+    fn next_tick(shared: &Self::Shared) -> Option<Duration>;
 
     /// The device goes, or probe has failed after [`Binding::share`]: called first, once, while
     /// everything still works.
     fn unbind(shared: &Self::Shared);
 }
 
+/// A directory in debugfs.
+type Inspection<T> = Pin<KBox<Scope<Arc<<T as Driver>::Shared>>>>;
+
 /// What exists while a driver is bound to a device.
 pub(crate) struct Binding<'bound, T: Driver> {
     // Dropped in this order, after `drop`: users before what they use.
+    inspection: Option<Inspection<T>>,
     node: Option<Node<T::File>>,
     interrupts: Option<Interrupts<'bound, T>>,
+    timer: Option<Arc<Timer<T>>>,
     claim: Option<BarClaim<'bound>>,
     enabled: Option<Enabled<'bound>>,
     shared: Option<Arc<T::Shared>>,
@@ -76,9 +101,21 @@ impl<'bound, T: Driver> Binding<'bound, T> {
         Ok(())
     }
 
-    /// Has [`Driver::unbind`] called for `shared` when the binding ends, for whatever reason.
-    pub(crate) fn share(&mut self, shared: &Arc<T::Shared>) {
+    /// Has [`Driver::unbind`] called for `shared` when the binding ends, for whatever reason, and
+    /// makes its timer, which does not run yet.
+    pub(crate) fn share(&mut self, shared: &Arc<T::Shared>) -> Result {
+        self.timer = Some(Timer::new(shared.clone())?);
         self.shared = Some(shared.clone());
+        Ok(())
+    }
+
+    /// Has [`Driver::tick`] called after [`Driver::next_tick`].
+    pub(crate) fn start_timer(&self) {
+        if let (Some(timer), Some(shared)) = (&self.timer, &self.shared) {
+            if let Some(delay) = T::next_tick(shared) {
+                timer.arm(delay);
+            }
+        }
     }
 
     /// Claims a BAR.
@@ -95,9 +132,27 @@ impl<'bound, T: Driver> Binding<'bound, T> {
         number: &Number,
         shared: &Arc<T::Shared>,
     ) -> Result<Granted> {
-        let (interrupts, granted) = Interrupts::request(self.device, wanted, number.get(), shared)?;
+        let timer = self.timer.as_ref().ok_or(EINVAL)?;
+        let (interrupts, granted) =
+            Interrupts::request(self.device, wanted, number.get(), shared, timer)?;
         self.interrupts = Some(interrupts);
         Ok(granted)
+    }
+
+    /// Makes a directory for the device in debugfs, which `fill` fills with files. They go before
+    /// anything else does. Not being able to is no error, as everywhere in debugfs.
+    pub(crate) fn inspect(
+        &mut self,
+        name: fmt::Arguments<'_>,
+        shared: &Arc<T::Shared>,
+        fill: impl for<'data, 'dir> FnOnce(&'data Arc<T::Shared>, &'dir ScopedDir<'data, 'dir>),
+    ) {
+        self.inspection = debugfs::root()
+            .zip(CString::try_from_fmt(name).ok())
+            .and_then(|(root, name)| {
+                let scope = root.scope::<_, Infallible, _>(shared.clone(), &name, fill);
+                KBox::pin_init(scope, GFP_KERNEL).ok()
+            });
     }
 
     /// Makes the node, which user space can open from now on.
@@ -129,8 +184,10 @@ impl<T: Driver> pci::Driver for Adapter<T> {
         _info: Option<&'bound Self::IdInfo>,
     ) -> impl PinInit<Self::Data<'bound>, Error> + 'bound {
         let mut binding = Binding {
+            inspection: None,
             node: None,
             interrupts: None,
+            timer: None,
             claim: None,
             enabled: None,
             shared: None,

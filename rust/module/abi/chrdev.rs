@@ -180,6 +180,7 @@ impl<T: Operations> Node<T> {
             (*device).parent = core::ptr::from_ref(parent).cast_mut().cast();
             (*device).class = CLASS.0.get();
             (*device).devt = FIRST.load(Relaxed) + number.get();
+            (*device).groups = T::attributes().as_ptr();
             (*device).release = Some(Self::release);
             bindings::cdev_init(cdev, &Table::<T>::TABLE);
             (*cdev).owner = this_module::<crate::LocalModule>().as_ptr();
@@ -238,4 +239,15 @@ pub(super) unsafe fn device_of<T: Operations>(inode: *mut bindings::inode) -> Ar
         &*container_of!(Opaque::cast_from(cdev), Inner<T>, cdev)
     };
     inner.shared.clone()
+}
+
+/// What the node with the device `device` shares.
+///
+/// # Safety
+///
+/// `device` must be that of a node of `T`, which is there for `'a`.
+pub(super) unsafe fn shared_by<'a, T: Operations>(device: *mut bindings::device) -> &'a T::Device {
+    // SAFETY: `device` is the field of an `Inner`, as the caller says.
+    let inner = unsafe { &*container_of!(Opaque::cast_from(device), Inner<T>, device) };
+    &inner.shared
 }

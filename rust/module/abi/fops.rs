@@ -6,6 +6,7 @@
 use super::{
     chrdev,
     stubs,
+    sysfs::Groups,
     vma::{
         Fault,
         FaultResult,
@@ -31,6 +32,7 @@ use kernel::{
     mm::virt::VmaNew,
     module::this_module,
     prelude::*,
+    seq_file::SeqFile,
     sync::{
         Arc,
         ArcBorrow, //
@@ -40,6 +42,8 @@ use kernel::{
 
 /// How a file is open.
 pub(crate) trait OpenMode {
+    /// For reading, or reading and writing.
+    fn is_readable(&self) -> bool;
     /// For writing, or reading and writing.
     fn is_writable(&self) -> bool;
     /// Its calls do not wait.
@@ -47,6 +51,11 @@ pub(crate) trait OpenMode {
 }
 
 impl OpenMode for File {
+    fn is_readable(&self) -> bool {
+        // SAFETY: The file is borrowed; its mode is constant.
+        unsafe { stubs::ivshmem_file_is_readable(self.as_ptr()) }
+    }
+
     fn is_writable(&self) -> bool {
         // Not by `O_ACCMODE`, which has a fourth value that allows neither.
         // SAFETY: The file is borrowed; its mode is constant.
@@ -82,6 +91,12 @@ pub(crate) trait Operations: Send + Sync + Sized + 'static {
 
     /// Opens a file of `device`.
     fn open(device: &Arc<Self::Device>) -> Result<Arc<Self>>;
+
+    /// What stands in sysfs about a device.
+    fn attributes() -> Groups<Self>;
+
+    /// Writes what is worth knowing of the file, for /proc/PID/fdinfo.
+    fn fdinfo(&self, file: &File, to: &SeqFile);
 
     /// The last descriptor of the file has been closed.
     fn release(&self);
@@ -129,6 +144,7 @@ impl<T: Operations> Table<T> {
         unlocked_ioctl: Some(Self::ioctl),
         compat_ioctl: bindings::compat_ptr_ioctl,
         mmap: Some(Self::mmap),
+        show_fdinfo: Some(Self::show_fdinfo),
         ..pin_init::zeroed()
     };
 
@@ -282,5 +298,15 @@ impl<T: Operations> Table<T> {
             mapping.accept::<T>()?;
             Ok(0)
         })
+    }
+
+    /// # Safety
+    ///
+    /// Called by the kernel with an open file, and a sequence file that is its own for the call.
+    unsafe extern "C" fn show_fdinfo(seq: *mut bindings::seq_file, raw: *mut bindings::file) {
+        // SAFETY: As the caller says.
+        let (open, file) = unsafe { (Self::of(raw), Self::file(raw)) };
+        // SAFETY: As the caller says.
+        open.fdinfo(file, unsafe { SeqFile::from_raw(seq) });
     }
 }

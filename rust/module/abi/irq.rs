@@ -8,7 +8,8 @@
 
 use super::{
     binding::Driver,
-    pci, //
+    pci,
+    timer::Timer, //
 };
 use kernel::{
     bindings,
@@ -32,6 +33,8 @@ pub(crate) enum Mode {
     MsiX,
     /// One line for everything, perhaps shared with other devices.
     Intx,
+    /// Not at all: states are looked at now and then, doorbells are not heard.
+    Polling,
 }
 
 /// What the kernel has given us.
@@ -39,13 +42,14 @@ pub(crate) enum Mode {
 pub(crate) struct Granted {
     /// How the device interrupts us.
     pub(crate) mode: Mode,
-    /// On how many vectors, at least 1.
+    /// On how many vectors; 0 only with [`Mode::Polling`].
     pub(crate) vectors: u16,
 }
 
 /// What a handler gets to see.
 struct Cookie<T: Driver> {
     shared: Arc<T::Shared>,
+    timer: Arc<Timer<T>>,
     vector: u16,
 }
 
@@ -87,7 +91,9 @@ impl<T: Driver> Line<T> {
     unsafe extern "C" fn handle(_irq: c_int, cookie: *mut c_void) -> bindings::irqreturn_t {
         // SAFETY: `drop` waits for handlers before it lets the cookie go.
         let cookie = unsafe { &*cookie.cast::<Cookie<T>>() };
-        T::interrupt(&cookie.shared, cookie.vector);
+        if let Some(delay) = T::interrupt(&cookie.shared, cookie.vector) {
+            cookie.timer.arm(delay);
+        }
         // A shared INTx line has no status that could tell whose interrupt this was, and on
         // Jailhouse it is an edge that every device on the line has to look at. Saying "not mine"
         // for each neighbour's would have the kernel switch the line off.
@@ -126,6 +132,7 @@ impl<'bound, T: Driver> Interrupts<'bound, T> {
         wanted: u16,
         number: u32,
         shared: &Arc<T::Shared>,
+        timer: &Arc<Timer<T>>,
     ) -> Result<(Self, Granted)> {
         let mut count = wanted;
         while count > 0 {
@@ -141,7 +148,10 @@ impl<'bound, T: Driver> Interrupts<'bound, T> {
                 vectors,
             };
             let flags = bindings::IRQF_NOBALANCING;
-            if interrupts.request_lines(flags, number, shared).is_ok() {
+            if interrupts
+                .request_lines(flags, number, shared, timer)
+                .is_ok()
+            {
                 return Ok(interrupts.granted(Mode::MsiX));
             }
             // With as many as could be requested it works, unless others take them meanwhile.
@@ -153,18 +163,25 @@ impl<'bound, T: Driver> Interrupts<'bound, T> {
             lines: KVec::with_capacity(1, GFP_KERNEL)?,
             vectors: device.alloc_irq_vectors(1, 1, types)?,
         };
-        interrupts.request_lines(bindings::IRQF_SHARED, number, shared)?;
+        interrupts.request_lines(bindings::IRQF_SHARED, number, shared, timer)?;
         Ok(interrupts.granted(Mode::Intx))
     }
 
     /// Requests a line for each vector, in their order.
-    fn request_lines(&mut self, flags: u32, number: u32, shared: &Arc<T::Shared>) -> Result {
+    fn request_lines(
+        &mut self,
+        flags: u32,
+        number: u32,
+        shared: &Arc<T::Shared>,
+        timer: &Arc<Timer<T>>,
+    ) -> Result {
         // CAST: An MSI-X table has at most 2048 entries.
         for vector in 0..self.vectors.len() as u16 {
             let request: IrqRequest<'_> = self.vectors.index(vector.into())?.into();
             let name = CString::try_from_fmt(fmt!("ivshmem{number}-{vector}"))?;
             let cookie = Cookie {
                 shared: shared.clone(),
+                timer: timer.clone(),
                 vector,
             };
             let line = Line::request(request.irq(), flags, cookie, name)?;

@@ -28,7 +28,12 @@ void ivshmem_file_set_nowait(struct file *file)
 	file->f_mode |= FMODE_NOWAIT;
 }
 
-/* FMODE_WRITE, likewise. */
+/* FMODE_READ and FMODE_WRITE, likewise. */
+bool ivshmem_file_is_readable(const struct file *file)
+{
+	return file->f_mode & FMODE_READ;
+}
+
 bool ivshmem_file_is_writable(const struct file *file)
 {
 	return file->f_mode & FMODE_WRITE;

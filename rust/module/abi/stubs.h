@@ -16,6 +16,7 @@ struct vm_operations_struct;
 
 void ivshmem_vma_set_pfnmap(struct vm_area_struct *vma, const struct vm_operations_struct *ops);
 void ivshmem_file_set_nowait(struct file *file);
+bool ivshmem_file_is_readable(const struct file *file);
 bool ivshmem_file_is_writable(const struct file *file);
 struct cdev *ivshmem_inode_cdev(const struct inode *inode);
 

@@ -16,6 +16,9 @@ extern "C" {
     /// Says that reads and writes of `file` do not wait, and that io_uring may call them directly.
     pub(super) fn ivshmem_file_set_nowait(file: *mut bindings::file);
 
+    /// Whether `file` is open for reading.
+    pub(super) fn ivshmem_file_is_readable(file: *const bindings::file) -> bool;
+
     /// Whether `file` is open for writing.
     pub(super) fn ivshmem_file_is_writable(file: *const bindings::file) -> bool;
 

@@ -101,6 +101,8 @@ structures! {
         changes: u64,
         time: u64,
     }
+    ivshmem_subscribe = 16 { kind: u32, index: u32, flags: u32, reserved: u32 }
+    ivshmem_eventfd = 16 { kind: u32, index: u32, fd: i32, flags: u32 }
     ivshmem_events = 32 {
         records: u64,
         capacity: u32,

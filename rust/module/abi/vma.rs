@@ -97,6 +97,11 @@ pub(crate) struct FaultResult(bindings::vm_fault_t);
 impl FaultResult {
     /// The program gets SIGBUS.
     pub(crate) const SIGBUS: Self = Self(bindings::vm_fault_reason_VM_FAULT_SIGBUS);
+
+    /// Whether the page is in the mapping now.
+    pub(crate) fn is_mapped(&self) -> bool {
+        self.0 == bindings::vm_fault_reason_VM_FAULT_NOPAGE
+    }
 }
 
 impl Fault {

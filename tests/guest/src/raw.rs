@@ -7,7 +7,7 @@
 
 use rustix::io::Errno;
 use std::ffi::c_void;
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 use std::ptr::null_mut;
 
 /// The result of a raw call.
@@ -414,6 +414,30 @@ fn status_of_child(work: impl FnOnce()) -> i32 {
     }
 }
 
+/// Opens a perf counter of a tracepoint, for this thread on all processors.
+pub(crate) fn perf_counter(tracepoint: u64) -> Result<OwnedFd, Errno> {
+    const SIZE: u32 = 64;
+    const TYPE_TRACEPOINT: u32 = 2;
+    // struct perf_event_attr, first version: type, size, config; then all zero.
+    let mut attributes = [0u64; SIZE as usize / 8];
+    attributes[0] = u64::from(TYPE_TRACEPOINT) | (u64::from(SIZE) << 32);
+    attributes[1] = tracepoint;
+    let (this_thread, any_processor, no_group, no_flags) = (0, -1, -1, 0);
+    // SAFETY: the structure is as long as it says.
+    let result = outcome(unsafe {
+        libc::syscall(
+            libc::SYS_perf_event_open,
+            attributes.as_mut_ptr(),
+            this_thread,
+            any_processor,
+            no_group,
+            no_flags,
+        )
+    } as isize)?;
+    // SAFETY: a new descriptor, ours alone.
+    Ok(unsafe { OwnedFd::from_raw_fd(result as i32) })
+}
+
 /// The bytes of a structure.
 pub(crate) fn bytes_of<T: Plain>(value: &T) -> &[u8] {
     // SAFETY: `Plain` types have no padding, so all their bytes are initialised.
@@ -439,6 +463,10 @@ unsafe impl Plain for ivshmem::uapi::ivshmem_info {}
 unsafe impl Plain for ivshmem::uapi::ivshmem_state {}
 // SAFETY: as above.
 unsafe impl Plain for ivshmem::uapi::ivshmem_doorbell {}
+// SAFETY: as above.
+unsafe impl Plain for ivshmem::uapi::ivshmem_subscribe {}
+// SAFETY: as above.
+unsafe impl Plain for ivshmem::uapi::ivshmem_eventfd {}
 // SAFETY: as above.
 unsafe impl Plain for ivshmem::uapi::ivshmem_events {}
 // SAFETY: as above.

@@ -6,6 +6,7 @@ use ivshmem_guest::plan::{DevicePlan, Plan};
 use rustix::fs::{Mode, OFlags};
 use rustix::io::Errno;
 use rustix::thread::{sched_getaffinity, sched_setaffinity, CpuSet};
+use std::ffi::CStr;
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
@@ -30,8 +31,13 @@ pub(crate) fn plan() -> Result<Plan, Box<dyn std::error::Error>> {
 
 /// Loads the module.
 pub(crate) fn load_module() -> Result<(), Errno> {
+    load_module_with(c"")
+}
+
+/// Loads the module with `parameters`, separated by blanks.
+pub(crate) fn load_module_with(parameters: &CStr) -> Result<(), Errno> {
     let file = rustix::fs::open(MODULE_FILE, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())?;
-    rustix::system::finit_module(&file, c"", 0)
+    rustix::system::finit_module(&file, parameters, 0)
 }
 
 /// Unloads the module; `EWOULDBLOCK` while it is in use.
@@ -161,7 +167,11 @@ pub(crate) fn ensure_settled(plan: &Plan) -> io::Result<()> {
     ensure_ready(plan)?;
     for device in plan.devices.iter().filter(|device| device.fault.is_none()) {
         let node = node(&device.bdf()).unwrap_or_default();
-        settle(&node, device.vectors.min(VECTORS_MAX) - 1)?;
+        // The last vector that it has; a device that is polled has none, and takes no interrupts.
+        let vectors = Device::open(&node)?.info().vectors_enabled;
+        if let Some(vector) = vectors.checked_sub(1) {
+            settle(&node, vector)?;
+        }
     }
     Ok(())
 }

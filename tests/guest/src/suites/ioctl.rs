@@ -3,7 +3,10 @@
 
 use super::{drain, open_file, Env, Test};
 use crate::raw::{self, bytes_of, bytes_of_mut, BadPointer};
-use ivshmem::uapi::{self, ivshmem_doorbell, ivshmem_events, ivshmem_info, ivshmem_state};
+use ivshmem::uapi::{
+    self, ivshmem_doorbell, ivshmem_eventfd, ivshmem_events, ivshmem_info, ivshmem_state,
+    ivshmem_subscribe,
+};
 use rustix::io::Errno;
 use std::fs::File;
 
@@ -91,7 +94,34 @@ fn good_requests(env: &Env) -> Vec<(u32, Vec<u8>)> {
             uapi::IVSHMEM_IOC_EVENTS,
             bytes_of(&events_request()).to_vec(),
         ),
+        (
+            uapi::IVSHMEM_IOC_SUBSCRIBE,
+            bytes_of(&subscribe_request()).to_vec(),
+        ),
+        (
+            uapi::IVSHMEM_IOC_EVENTFD,
+            bytes_of(&eventfd_request()).to_vec(),
+        ),
     ]
+}
+
+/// A request to be told of everything, as every file is.
+fn subscribe_request() -> ivshmem_subscribe {
+    ivshmem_subscribe {
+        kind: uapi::IVSHMEM_EVENT_DOORBELL,
+        index: uapi::IVSHMEM_INDEX_ALL,
+        ..Default::default()
+    }
+}
+
+/// A request to take an eventfd off that is not there.
+fn eventfd_request() -> ivshmem_eventfd {
+    ivshmem_eventfd {
+        kind: uapi::IVSHMEM_EVENT_DOORBELL,
+        index: uapi::IVSHMEM_INDEX_ALL,
+        fd: -1,
+        flags: 0,
+    }
 }
 
 /// A request for events that stores nothing, as there are none.
@@ -160,8 +190,6 @@ fn later_calls(env: &Env) {
     let file = open(env);
     let mut bytes = [0; 256];
     for call in [
-        uapi::IVSHMEM_IOC_SUBSCRIBE,
-        uapi::IVSHMEM_IOC_EVENTFD,
         uapi::IVSHMEM_IOC_CONNECT,
         uapi::IVSHMEM_CHANNEL_IOC_STATUS,
         uapi::IVSHMEM_CHANNEL_IOC_ACK,
@@ -301,6 +329,21 @@ fn unknown_flags(env: &Env) {
         };
         let got = raw::ioctl(&file, uapi::IVSHMEM_IOC_EVENTS, bytes_of_mut(&mut events));
         assert_eq!(got, Err(Errno::INVAL), "events, flags {flags:#x}");
+        let mut eventfd = ivshmem_eventfd {
+            flags,
+            ..eventfd_request()
+        };
+        let got = raw::ioctl(&file, uapi::IVSHMEM_IOC_EVENTFD, bytes_of_mut(&mut eventfd));
+        assert_eq!(got, Err(Errno::INVAL), "eventfd, flags {flags:#x}");
+        if flags != uapi::IVSHMEM_SUBSCRIBE_OFF {
+            let mut subscribe = ivshmem_subscribe {
+                flags,
+                ..subscribe_request()
+            };
+            let bytes = bytes_of_mut(&mut subscribe);
+            let got = raw::ioctl(&file, uapi::IVSHMEM_IOC_SUBSCRIBE, bytes);
+            assert_eq!(got, Err(Errno::INVAL), "subscribe, flags {flags:#x}");
+        }
     }
 }
 

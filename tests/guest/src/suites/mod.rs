@@ -12,12 +12,16 @@ mod inmate;
 mod ioctl;
 mod malformed;
 mod mapping;
+mod modes;
 mod module;
 mod node;
 mod poll;
 mod region;
 mod removal;
 mod state;
+mod subscription;
+mod tracing;
+mod visibility;
 
 use crate::system;
 use ivshmem::{Deadline, Device, Event, EventBuffer, EventKind, Section};
@@ -69,11 +73,17 @@ pub(crate) const ALL: &[(&str, &[Test])] = &[
     ("ioctl", ioctl::TESTS),
     ("state", state::TESTS),
     ("events", events::TESTS),
+    ("subscription", subscription::TESTS),
     ("poll", poll::TESTS),
     ("inmate", inmate::TESTS),
     ("compat", compat::TESTS),
     ("node", node::TESTS),
+    ("visibility", visibility::TESTS),
+    ("tracing", tracing::TESTS),
     ("module", module::TESTS),
+    ("intx", modes::INTX),
+    ("polling", modes::POLLING),
+    ("storm", modes::STORM),
     ("removal", removal::TESTS),
     ("malformed", malformed::TESTS),
 ];

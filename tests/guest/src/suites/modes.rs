@@ -1,0 +1,263 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! Interrupt modes other than MSI-X, the self-test, and storms.
+
+use super::{count_doorbells, doorbells, drain, wait, Env, Test, SOON};
+use crate::system;
+use ivshmem::{
+    Deadline, Device, Error, EventBuffer, EventKind, InterruptMode, StateFlags, Subject,
+};
+use rustix::io::Errno;
+use std::fs;
+use std::time::{Duration, Instant};
+
+/// Devices that share an INTx line: the plan has no vectors, and slots that are equal modulo 4.
+pub(super) const INTX: &[Test] = &[
+    Test::two_peers("INTx: the mode is named, with one vector", intx_info),
+    Test::two_peers(
+        "INTx: doorbells arrive at both devices of a line",
+        intx_doorbells,
+    ),
+    Test::two_peers("INTx: the last doorbell of any burst is seen", intx_burst),
+    Test::two_peers("INTx: states are told apart from doorbells", intx_states),
+    Test::two_peers(
+        "INTx: a neighbour on the line works on while a device is unbound and bound",
+        intx_neighbour,
+    ),
+    Test::two_peers(
+        "the self-test says that interrupts arrive",
+        self_test_passed,
+    ),
+];
+
+/// A guest in which neither MSI-X nor INTx works.
+pub(super) const POLLING: &[Test] = &[
+    Test::two_peers("polling: info and log name the mode", polling_info),
+    Test::two_peers("polling: changes of states are seen", polling_states),
+    Test::two_peers(
+        "polling: a wait for doorbells alone is EOPNOTSUPP instead of hanging",
+        polling_doorbells,
+    ),
+    Test::two_peers("polling: a doorbell can be rung", polling_ring),
+    Test::two_peers("polling: no vector can be subscribed to", polling_subscribe),
+];
+
+/// Peers that ring as fast as they can.
+pub(super) const STORM: &[Test] = &[
+    Test::new(
+        "the self-test says that interrupts arrive",
+        self_test_passed,
+    ),
+    Test::new(
+        "a storm is throttled, files are told that events may have been lost, and it goes on",
+        storm,
+    ),
+    Test::new("without a limit nothing is throttled", no_limit),
+];
+
+fn own(env: &Env) -> u32 {
+    env.expected().peer
+}
+
+/// A file of the device's folder in sysfs.
+fn attribute(env: &Env, name: &str) -> String {
+    let node = env.node().file_name().expect("a name").to_string_lossy();
+    let path = format!("/sys/class/ivshmem/{node}/{name}");
+    let text = fs::read_to_string(&path).unwrap_or_else(|error| panic!("{path}: {error}"));
+    text.trim_end().into()
+}
+
+/// A counter of the device in debugfs.
+fn counter(env: &Env, name: &str) -> u64 {
+    let node = env.node().file_name().expect("a name").to_string_lossy();
+    let path = format!("/sys/kernel/debug/ivshmem/{node}/{name}");
+    let text = fs::read_to_string(&path).unwrap_or_else(|error| panic!("{path}: {error}"));
+    text.trim_end().parse().expect("a number")
+}
+
+fn self_test_passed(env: &Env) {
+    assert_eq!(attribute(env, "self_test"), "passed");
+}
+
+fn intx_info(env: &Env) {
+    for device in [env.open(), env.open_other()] {
+        let info = device.info();
+        assert_eq!(info.interrupt_mode, InterruptMode::Intx);
+        assert_eq!((info.vectors, info.vectors_enabled), (1, 1));
+    }
+    assert_eq!(attribute(env, "interrupt_mode"), "intx");
+}
+
+/// Waits until `device` has been interrupted.
+fn interrupted(device: &Device) {
+    while !wait(device).iter().any(|event| doorbells(event, 0) > 0) {}
+}
+
+fn intx_doorbells(env: &Env) {
+    let (device, other) = (env.open(), env.open_other());
+    for _ in 0..20 {
+        device.ring(env.other_expected().peer, 0).expect("ring");
+        interrupted(&other);
+        other.ring(own(env), 0).expect("ring");
+        interrupted(&device);
+        // A neighbour's interrupts count too.
+        drain(&device);
+        drain(&other);
+    }
+}
+
+fn intx_burst(env: &Env) {
+    let (device, other) = (env.open(), env.open_other());
+    let word = device.info().output.offset;
+    for round in 1..=20_u32 {
+        for number in 1..=50 {
+            device
+                .write_word(word, round * 100 + number)
+                .expect("write");
+            device.ring(env.other_expected().peer, 0).expect("ring");
+        }
+        // Whoever looks after each interrupt sees the last word in the end.
+        let last = round * 100 + 50;
+        while other.read_word(word).expect("read") != last {
+            interrupted(&other);
+        }
+    }
+}
+
+fn intx_states(env: &Env) {
+    let (device, other) = (env.open(), env.open_other());
+    other.set_state(3, StateFlags::default()).expect("publish");
+    let is_it = |event: &ivshmem::Event| matches!(event.kind, EventKind::State { new: 3, .. });
+    while !wait(&device).iter().any(is_it) {}
+    device.ring(own(env), 0).expect("ring");
+    let told = wait(&device);
+    assert!(told.iter().all(|event| doorbells(event, 0) > 0), "{told:?}");
+}
+
+fn intx_neighbour(env: &Env) {
+    let other = env.open_other();
+    let bdf = env.expected().bdf();
+    for _ in 0..5 {
+        system::unbind(&bdf).expect("unbind");
+        other.ring(env.other_expected().peer, 0).expect("ring");
+        interrupted(&other);
+        system::bind(&bdf).expect("bind");
+        other.ring(env.other_expected().peer, 0).expect("ring");
+        interrupted(&other);
+    }
+}
+
+fn polling_info(env: &Env) {
+    let info = *env.open().info();
+    assert_eq!(info.interrupt_mode, InterruptMode::Polling);
+    assert_eq!(info.vectors_enabled, 0);
+    assert_eq!(attribute(env, "interrupt_mode"), "polling");
+    let log = system::kernel_log().expect("kernel log");
+    assert!(log.iter().any(|line| line.contains("(polling)")), "{log:?}");
+}
+
+fn polling_states(env: &Env) {
+    let (device, other) = (env.open(), env.open_other());
+    for value in [1, 2, 0, 0xffff_ffff, 5] {
+        other
+            .set_state(value, StateFlags::default())
+            .expect("publish");
+        let told = wait(&device);
+        let is_it = |event: &ivshmem::Event| matches!(event.kind, EventKind::State { new, .. } if new == value);
+        assert!(told.iter().any(is_it), "{value}: {told:?}");
+    }
+}
+
+fn polling_doorbells(env: &Env) {
+    let device = env.open();
+    device
+        .subscribe(Subject::AllPeers, false)
+        .expect("unsubscribe");
+    let mut buffer = EventBuffer::new(1);
+    let now = device.events(&mut buffer, Deadline::NOW).map(drop);
+    assert_eq!(now, Err(Error::WouldBlock));
+    for deadline in [Deadline::NEVER, Deadline::after(SOON)] {
+        let got = device.events(&mut buffer, deadline).map(drop);
+        assert_eq!(got.unwrap_err().errno(), Some(Errno::OPNOTSUPP));
+    }
+}
+
+fn polling_ring(env: &Env) {
+    let device = env.open();
+    for vector in 0..device.info().vectors {
+        device
+            .ring(env.other_expected().peer, vector)
+            .expect("ring");
+    }
+    assert!(drain(&device).is_empty());
+}
+
+fn polling_subscribe(env: &Env) {
+    let device = env.open();
+    let error = device.subscribe(Subject::Vector(0), true).unwrap_err();
+    assert_eq!(error.errno(), Some(Errno::NXIO));
+}
+
+/// The module again, with a parameter.
+fn reload(env: &Env, parameters: &std::ffi::CStr) -> Env {
+    system::unload_module().expect("unload");
+    system::load_module_with(parameters).expect("load");
+    system::ensure_ready(&env.plan).expect("devices are back");
+    Env::new().expect("devices are back")
+}
+
+/// Rings ourselves for `time`, fetching all the while. Returns how often we rang, how many interrupts
+/// were counted, and whether any may have been lost.
+fn ring_for(env: &Env, device: &Device, time: Duration) -> (u64, u64, bool) {
+    let vector = env.vectors() - 1;
+    let (mut rung, mut counted, mut lost) = (0, 0, false);
+    let begin = Instant::now();
+    while begin.elapsed() < time {
+        device.ring(own(env), vector).expect("ring");
+        rung += 1;
+        for event in drain(device) {
+            counted += doorbells(&event, vector);
+            lost |= event.may_have_lost;
+        }
+    }
+    (rung, counted, lost)
+}
+
+fn storm(env: &Env) {
+    const LIMIT: u64 = 200;
+    let env = &reload(env, c"throttle=200");
+    let device = env.open();
+    let time = Duration::from_secs(2);
+    let (rung, counted, lost) = ring_for(env, &device, time);
+    assert!(rung > 2 * LIMIT * 2, "only {rung} doorbells: no storm");
+    // A window's worth more at either end.
+    let most = LIMIT * (time.as_secs() + 1);
+    assert!(counted <= most, "{counted} interrupts of {rung} doorbells");
+    assert!(counted >= 1 && lost, "{counted} interrupts, lost: {lost}");
+    assert!(counter(env, "throttles") > 0);
+    // In quiet it is as before.
+    while wait_quiet(&device) {}
+    let vector = env.vectors() - 1;
+    for _ in 0..3 {
+        device.ring(own(env), vector).expect("ring");
+        assert_eq!(count_doorbells(&device, vector, 1), 1);
+        assert!(!wait_quiet(&device));
+    }
+    drop(device);
+    reload(env, c"");
+}
+
+/// Whether something happens within two pauses of a throttled device.
+fn wait_quiet(device: &Device) -> bool {
+    let deadline = Deadline::after(Duration::from_millis(50));
+    device.events(&mut EventBuffer::new(64), deadline).is_ok()
+}
+
+fn no_limit(env: &Env) {
+    let env = &reload(env, c"throttle=0");
+    let device = env.open();
+    let (_, counted, lost) = ring_for(env, &device, Duration::from_millis(500));
+    assert!(counted > 0 && !lost, "{counted} interrupts, lost: {lost}");
+    assert_eq!(counter(env, "throttles"), 0);
+    drop(device);
+    reload(env, c"");
+}
