@@ -87,8 +87,9 @@ const POLLING_PERIOD: Duration = Duration::from_millis(10);
 /// instance while Linux moves them to another CPU.
 const WATCH_PERIOD: Duration = Duration::from_secs(1);
 
-/// How long an interrupt to ourselves may take, in nanoseconds.
-const SELF_TEST_LIMIT: i64 = 1_000_000_000;
+/// How long an interrupt to ourselves may take, in nanoseconds: much longer than it does, also on a
+/// busy machine that emulates the device.
+const SELF_TEST_LIMIT: i64 = 3_000_000_000;
 
 /// Most vectors that we take: they are scarce on some machines, and no one device may have them all.
 /// Jailhouse has at most 16.
