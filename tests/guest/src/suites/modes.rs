@@ -161,9 +161,9 @@ fn polling_states(env: &Env) {
         other
             .set_state(value, StateFlags::default())
             .expect("publish");
-        let told = wait(&device);
+        // A file that a test before has closed may be heard first.
         let is_it = |event: &ivshmem::Event| matches!(event.kind, EventKind::State { new, .. } if new == value);
-        assert!(told.iter().any(is_it), "{value}: {told:?}");
+        while !wait(&device).iter().any(is_it) {}
     }
 }
 
@@ -188,7 +188,8 @@ fn polling_ring(env: &Env) {
             .ring(env.other_expected().peer, vector)
             .expect("ring");
     }
-    assert!(drain(&device).is_empty());
+    let is_doorbell = |event: &ivshmem::Event| matches!(event.kind, EventKind::Doorbell { .. });
+    assert!(!drain(&device).iter().any(is_doorbell));
 }
 
 fn polling_subscribe(env: &Env) {
