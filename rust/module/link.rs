@@ -258,8 +258,7 @@ impl Link {
 
     /// Finds out whether interrupts arrive: rings ourselves. Waits for [`SELF_TEST_LIMIT`] at most.
     fn test_interrupts(&self) -> Result {
-        let inside = self.enter()?;
-        inside.registers().ring(self.layout().id(), 0)?;
+        self.enter()?.registers().ring(self.layout().id(), 0)?;
         let limit = wait::now() + SELF_TEST_LIMIT;
         let passed = self.events.wait_for(0, Deadline::At(limit));
         self.self_test.populate(passed);
