@@ -4,7 +4,7 @@
 # usage: toolbox-build.sh NEW DEBS VIEW RECIPE
 #
 # A step of scripts/toolbox: makes the Debian root NEW with mmdebstrap from the packages in DEBS (what should be missing there is
-# fetched from the archive of the apt view VIEW, with its settings). Runs in mount and process namespaces of its own.
+# fetched from the archive of the apt view VIEW, with its settings), and the recipe's folder of the arm64 package ARM64_DEB. Runs in mount and process namespaces of its own.
 set -euo pipefail
 export NEW=$1 DEBS=$2
 view=$3 recipe=$4
@@ -44,6 +44,10 @@ mmdebstrap --mode=root --variant=apt --architectures=amd64 --include="$include" 
 	"$RECIPE_SUITE" "$NEW" \
 	"deb [signed-by=$KEYRING] $archive $RECIPE_SUITE main" \
 	"deb [signed-by=$KEYRING] $archive $RECIPE_BACKPORTS main"
+
+if [ -n "${ARM64_DEB:-}" ]; then
+	dpkg-deb --fsys-tarfile "$ARM64_DEB" | tar -x -C "$NEW" "./$RECIPE_ARM64_FOLDER"
+fi
 
 wrong=$(chroot "$NEW" /bin/sh -c "$RECIPE_CHECK" 2>&1)
 if [ -n "$wrong" ]; then
