@@ -3,8 +3,10 @@
 # The one front door: `make help`. The work is done by scripts/ in the toolbox (Documentation/environment.md); the
 # kernel module's own build is Kbuild.
 
-# Debian architecture of the kernel that `kernel`, `update` and `modules` are for: amd64 or arm64.
-ARCH ?= amd64
+# The kernel that `kernel`, `update`, `modules`, `test-guest` are for: stock, debug, arm64, arm64-16k (scripts/kernel). Without: stock,
+# and for `test-guest` all four. ARCH=arm64 is another way to say KERNEL=arm64.
+KERNEL ?= $(ARCH)
+ARCH ?=
 # The text that the demo's inmate says.
 GREETING ?=
 # A kernel tree to build the module against with this machine's own compilers; empty: the toolbox and its kernel.
@@ -21,8 +23,8 @@ MAKEFLAGS += --no-print-directory
 help: ## this list
 	@echo "ivshmem: IVSHMEM v2 for Linux and QEMU. Targets:"
 	@sed -nE 's/^([a-z-]+):.*## (.*)/  \1|\2/p' Makefile | awk -F '|' '{ printf "%-16s %s\n", $$1, $$2 }'
-	@echo "Settings: ARCH=amd64|arm64 (modules, kernel)  KDIR=TREE (modules)  GREETING=TEXT (demo)  V=1 (all output)"
-	@echo "          IVSHMEM_CACHE=FOLDER (default ~/.cache/ivshmem)"
+	@echo "Settings: KERNEL=stock|debug|arm64|arm64-16k (kernel, modules, update)  KDIR=TREE (modules)  GREETING=TEXT (demo)"
+	@echo "          V=1 (all output)  IVSHMEM_CACHE=FOLDER (default ~/.cache/ivshmem)"
 
 # --- environment ----------------------------------------------------------------------------------------------------
 
@@ -30,15 +32,15 @@ help: ## this list
 toolbox: ## make the build environment (done by the other targets when needed)
 	@$(TOOLBOX)
 
-kernel: ## get Debian's kernel and make its tree for Rust modules (ARCH=)
-	@scripts/kernel build $(ARCH)
+kernel: ## get or build a kernel and its tree for Rust modules (KERNEL=)
+	@scripts/kernel build $(or $(KERNEL),stock)
 
 kernel-tree: ## on Debian 13: make a tree for Rust modules of the running kernel, print its KDIR
 	@scripts/kernel tree
 
-update: ## look for newer packages and a newer kernel in the archive (ARCH=)
+update: ## look for newer packages and a newer kernel in the archive (KERNEL=)
 	@$(TOOLBOX) update
-	@scripts/kernel update $(ARCH)
+	@scripts/kernel update $(or $(KERNEL),stock)
 
 shell: ## a shell in the toolbox
 	@$(TOOLBOX) shell
@@ -46,8 +48,8 @@ shell: ## a shell in the toolbox
 # --- building -------------------------------------------------------------------------------------------------------
 
 .PHONY: modules user inmate
-modules: ## build ivshmem.ko (ARCH=, KDIR=) to build/module/RELEASE/
-	@KDIR='$(KDIR)' scripts/modules $(ARCH)
+modules: ## build ivshmem.ko (KERNEL=, KDIR=) to build/module/RELEASE/
+	@KDIR='$(KDIR)' scripts/modules $(or $(KERNEL),stock)
 
 user: ## build all user-space programs
 	@$(TOOLBOX) run $(CARGO_RELEASE) --workspace
@@ -59,11 +61,11 @@ inmate: ## build the bare-metal inmate
 
 .PHONY: demo
 demo: modules user inmate ## "Hi!" between two cells in QEMU (GREETING=)
-	@scripts/with-kernels amd64 $(BIN)/ivshmem-harness demo $(if $(value GREETING),--greeting '$(subst ','\'',$(value GREETING))')
+	@scripts/with-kernels stock $(BIN)/ivshmem-harness demo $(if $(value GREETING),--greeting '$(subst ','\'',$(value GREETING))')
 
 .PHONY: guest-shell
 guest-shell: modules user ## a shell in a guest that has the module loaded
-	@scripts/with-kernels amd64 $(BIN)/ivshmem-harness shell
+	@scripts/with-kernels stock $(BIN)/ivshmem-harness shell
 
 # --- testing --------------------------------------------------------------------------------------------------------
 

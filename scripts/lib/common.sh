@@ -115,6 +115,9 @@ contained() {
 	fi
 }
 
+# last_line LOG: what the step is at.
+last_line() { tail -c 300 "$1" 2>/dev/null | tr '\r' '\n' | grep -v '^ *$' | tail -n 1 | tr -cd '[:print:]' | cut -c 1-80; }
+
 # pulse LOG: shows that the step still moves: on a terminal one changing line, elsewhere a line each half minute.
 pulse() {
 	local parent=$$ start=$SECONDS last='' nap
@@ -123,11 +126,12 @@ pulse() {
 	while kill -0 "$parent" 2>/dev/null; do
 		if [ -t 2 ]; then
 			read -r -t 0.5 -u "$nap" || true
-			last=$(tail -c 300 "$1" 2>/dev/null | tr '\r' '\n' | grep -v '^ *$' | tail -n 1 | tr -cd '[:print:]' | cut -c 1-80) || true
+			last=$(last_line "$1") || true
 			printf '\r\033[K  %4d s  %s' $((SECONDS - start)) "$last" >&2
 		else
 			read -r -t 30 -u "$nap" || true
-			say "  ... $((SECONDS - start)) s"
+			last=$(last_line "$1") || true
+			say "  ... $((SECONDS - start)) s  $last"
 		fi
 	done
 }
