@@ -53,6 +53,7 @@ modules: ## build ivshmem.ko (KERNEL=, KDIR=) to build/module/RELEASE/
 
 user: ## build all user-space programs
 	@$(TOOLBOX) run $(CARGO_RELEASE) --workspace
+	@$(TOOLBOX) run cargo build --release --locked --target aarch64-unknown-linux-gnu -p ivshmem-guest -p ivshmem-demo
 
 inmate: ## build the bare-metal inmate
 	@$(TOOLBOX) run rust/inmate/build.sh
@@ -82,8 +83,8 @@ test-host: ## unit and property tests, formatting, lints, header, licences
 test-device: ## tests of the device model and the inmate
 	@scripts/test build device inmate
 
-test-guest: ## tests in guests: module, library, demo; the module on arm64
-	@scripts/test build arm64 guest
+test-guest: ## tests in guests with each kernel: module, library, demo
+	@scripts/test build guest-stock guest-arm64
 
 # --- cleaning -------------------------------------------------------------------------------------------------------
 

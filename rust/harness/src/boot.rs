@@ -2,10 +2,11 @@
 //! One boot of a Linux guest and what is judged about every one of them.
 
 use crate::initramfs::Initramfs;
+use crate::kernel::Kernel;
 use crate::link::{forbidden_accesses, Link};
 use crate::qemu::{GuestEnd, GuestSpec};
 use crate::scan::complaints_with_test;
-use crate::settings::{Kernel, Settings};
+use crate::settings::Settings;
 use crate::tap::{Report, TestResult};
 use anyhow::Result;
 use ivshmem_guest::plan::{DevicePlan, Plan};
@@ -18,7 +19,11 @@ const PROGRAMS: &[&str] = &["ivshmem-demo"];
 /// The initramfs of all Linux guests, with our first process, the module and the programs.
 pub(crate) fn initramfs(settings: &Settings, kernel: &Kernel) -> Result<Initramfs> {
     let mut archive = Initramfs::default()
-        .file(&settings.program("ivshmem-guest")?, "init", 0o755)
+        .file(
+            &settings.guest_program(kernel, "ivshmem-guest")?,
+            "init",
+            0o755,
+        )
         .file(&settings.module(kernel), "ivshmem.ko", 0o644)
         .text(
             "etc/kernel-release",
@@ -26,7 +31,11 @@ pub(crate) fn initramfs(settings: &Settings, kernel: &Kernel) -> Result<Initramf
             &format!("{}\n", kernel.release),
         );
     for name in PROGRAMS {
-        archive = archive.file(&settings.program(name)?, &format!("bin/{name}"), 0o755);
+        archive = archive.file(
+            &settings.guest_program(kernel, name)?,
+            &format!("bin/{name}"),
+            0o755,
+        );
     }
     Ok(archive)
 }
@@ -97,6 +106,7 @@ pub(crate) fn guest_spec(
 ) -> GuestSpec {
     GuestSpec {
         name: name.into(),
+        machine: kernel.machine,
         kernel: kernel.boot.clone(),
         initramfs: Some(initramfs.into()),
         reports: true,

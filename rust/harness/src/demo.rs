@@ -4,10 +4,11 @@
 //! Also used by the tests of what happens when one of the parties dies in the middle.
 
 use crate::boot::{guest_spec, initramfs, judge, Links};
+use crate::kernel::Kernel;
 use crate::process::wait_for;
 use crate::progress::Step;
 use crate::qemu::{Guest, GuestEnd, GuestSpec};
-use crate::settings::{Kernel, Settings};
+use crate::settings::Settings;
 use crate::tap::Verdict;
 use anyhow::{bail, Context, Result};
 use clap::Args;
@@ -71,7 +72,7 @@ fn greeting(text: &str) -> Result<String, String> {
 /// Runs the demo and shows both consoles. Whether it went well.
 pub(crate) fn run(settings: &Settings, conversation: &Conversation) -> Result<bool> {
     let kernel = settings.kernel()?;
-    println!("kernel: Debian's {}, unmodified", kernel.release);
+    println!("kernel: {}", kernel.title());
     println!(
         "image:  {}, sha256 {}",
         kernel.image.display(),

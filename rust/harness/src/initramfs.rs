@@ -59,7 +59,8 @@ fn read_stripped(path: &Path) -> Result<Vec<u8>> {
         return Ok(content);
     }
     let stripped = tempfile::NamedTempFile::new()?;
-    let status = Command::new("strip")
+    // The one of LLVM knows all architectures.
+    let status = Command::new("llvm-strip")
         .arg("--strip-all")
         .arg("-o")
         .arg(stripped.path())
@@ -68,7 +69,7 @@ fn read_stripped(path: &Path) -> Result<Vec<u8>> {
         .status();
     match status {
         Ok(status) if status.success() => Ok(fs::read(stripped.path())?),
-        // Without binutils, or for another architecture, the whole file does as well.
+        // Without it the whole file does as well.
         _ => Ok(content),
     }
 }

@@ -2,7 +2,7 @@
 //! Runs the guests: the demo, the tests inside guests, and the verdict over all results.
 //!
 //! ```text
-//! main ── settings (paths, patience)
+//! main ── settings (paths, patience), kernel (what is booted), machine (what it runs on)
 //!  ├── suites, pairs, ...   what is booted and asserted, one file per command
 //!  │     └── boot           initramfs, links, the verdict on any guest
 //!  │           ├── qemu ──── console, report      a guest
@@ -12,14 +12,15 @@
 //! ```
 #![deny(unsafe_code)]
 
-mod arm64;
 mod boot;
 mod console;
 mod cpio;
 mod demo;
 mod failures;
 mod initramfs;
+mod kernel;
 mod link;
+mod machine;
 mod pairs;
 mod process;
 mod progress;
@@ -56,7 +57,7 @@ enum Command {
         #[command(flatten)]
         conversation: demo::Conversation,
     },
-    /// Run all tests that need guests; results go to BUILD/results/guest.tap
+    /// Run all tests that need guests; results go to BUILD/results/guest-KERNEL.tap
     TestGuest {
         /// Run only this part or suite; may be given several times
         #[arg(long = "suite", value_name = "NAME", value_parser = suite_names())]
@@ -66,8 +67,6 @@ enum Command {
             value_parser = clap::value_parser!(u64).range(1..=u64::from(u32::MAX)))]
         doorbells: u64,
     },
-    /// Load and unload the module in Debian's arm64 kernel; results go to BUILD/results/arm64.tap
-    LoadArm64,
     /// Run a shell in a guest with the module loaded
     Shell,
     /// Print the closing line over all results in a folder; fails if anything failed
@@ -111,7 +110,6 @@ fn run(cli: &Cli) -> Result<bool> {
     match &cli.command {
         Command::Demo { conversation } => demo::run(settings, conversation),
         Command::TestGuest { suites, doorbells } => test_guest(settings, suites, *doorbells),
-        Command::LoadArm64 => write_results(settings, "arm64", &arm64::run(settings)?),
         Command::Shell => shell::run(settings),
         Command::Summary { directory } => {
             let summary = summary::Summary::of_directory(directory)?;
@@ -126,14 +124,17 @@ fn test_guest(settings: &Settings, wanted: &[String], doorbells: u64) -> Result<
     let is_wanted = |name: &str| wanted.is_empty() || wanted.iter().any(|word| word == name);
     let kernel = settings.kernel()?;
     println!(
-        "kernel image: sha256 {}, {}",
-        kernel.image_checksum()?,
-        kernel.release
+        "kernel: {}, image with sha256 {}",
+        kernel.title(),
+        kernel.image_checksum()?
     );
-    let mut results = vec![TestResult::from_reasons(
-        "the booted kernel is the distribution's image, decompressed",
-        kernel.differences()?,
-    )];
+    let mut results = Vec::new();
+    if kernel.flavour.is_debians() {
+        results.push(TestResult::from_reasons(
+            "the booted kernel is the distribution's image, decompressed",
+            kernel.differences()?,
+        ));
+    }
     results.extend(part("suites", suites::run(settings, is_wanted))?);
     if is_wanted("failures") {
         results.extend(part("failures", failures::run(settings))?);
@@ -141,7 +142,8 @@ fn test_guest(settings: &Settings, wanted: &[String], doorbells: u64) -> Result<
     if is_wanted("doorbells") {
         results.extend(part("doorbells", pairs::run(settings, doorbells))?);
     }
-    write_results(settings, "guest", &results)
+    let layer = format!("guest-{}", kernel.flavour.name());
+    write_results(settings, &layer, &results)
 }
 
 /// The results of a part. One that could not be carried out is a failure, and the others go on,

@@ -2,6 +2,7 @@
 //! A guest: QEMU as a process, its console and its report.
 
 use crate::console::Console;
+use crate::machine::Machine;
 use crate::process::{wait_for, Process};
 use crate::settings::Settings;
 use anyhow::{bail, Context, Result};
@@ -21,21 +22,12 @@ const COMMAND_LINE: &str = "panic=-1 loglevel=5 mitigations=off nokaslr";
 /// Longest command line that a kernel takes; it dies early and silently of a longer one.
 const COMMAND_LINE_MAX: usize = 2047;
 
-/// Kinds of machines.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub(crate) enum Machine {
-    /// x86-64 PC.
-    #[default]
-    Pc,
-    /// arm64 without a counterpart in hardware.
-    Virt,
-}
-
 /// What a guest consists of.
 #[derive(Debug, Default)]
 pub(crate) struct GuestSpec {
     /// For messages and file names.
     pub(crate) name: String,
+    /// What it runs on.
     pub(crate) machine: Machine,
     /// The guest reports on its second serial port.
     pub(crate) reports: bool,
@@ -150,11 +142,7 @@ impl Guest {
 
 /// QEMU with all of a guest but its serial ports.
 pub(crate) fn command(settings: &Settings, spec: &GuestSpec) -> Result<Command> {
-    let (program, machine): (&str, &[&str]) = match spec.machine {
-        Machine::Pc => (&settings.qemu, &["-M", "pc"]),
-        Machine::Virt => (&settings.qemu_arm64, &["-M", "virt", "-cpu", "cortex-a72"]),
-    };
-    let mut command = Command::new(program);
+    let mut command = Command::new(settings.qemu(spec.machine));
     command
         .args([
             "-nodefaults",
@@ -163,7 +151,7 @@ pub(crate) fn command(settings: &Settings, spec: &GuestSpec) -> Result<Command> 
             "none",
             "-no-reboot",
         ])
-        .args(machine)
+        .args(spec.machine.options())
         .args(["-accel", "tcg", "-m", "256", "-kernel"])
         .arg(&spec.kernel);
     match &spec.initramfs {
@@ -205,11 +193,8 @@ fn add_report(command: &mut Command) -> Result<(UnixListener, tempfile::TempDir)
 
 /// The command line of a Linux guest.
 fn linux_command_line(spec: &GuestSpec) -> Result<String> {
-    let console = match spec.machine {
-        Machine::Pc => "ttyS0 tsc=reliable no_timer_check",
-        Machine::Virt => "ttyAMA0",
-    };
-    let line = format!("console={console} {COMMAND_LINE} {}", spec.words);
+    let machine = spec.machine.kernel_words();
+    let line = format!("{machine} {COMMAND_LINE} {}", spec.words);
     if line.len() > COMMAND_LINE_MAX {
         bail!(
             "the kernel takes command lines of {COMMAND_LINE_MAX} bytes, not of {}",

@@ -1,18 +1,13 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! Where everything is, and how patient to be.
 
+use crate::kernel::Kernel;
+use crate::machine::Machine;
 use anyhow::{bail, Context, Result};
 use clap::Args;
-use sha2::{Digest, Sha256};
-use std::collections::HashMap;
 use std::fs;
-use std::io::{Seek, Write};
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
 use std::time::Duration;
-
-/// First bytes of a zstd frame.
-const ZSTD_MAGIC: [u8; 4] = [0x28, 0xb5, 0x2f, 0xfd];
 
 /// The time limit of a wait for one condition, before patience.
 const LIMIT: Duration = Duration::from_secs(600);
@@ -24,20 +19,12 @@ pub(crate) struct Settings {
     #[arg(long, env = "IVSHMEM_KERNEL_ENV", value_name = "FILE", global = true)]
     pub(crate) kernel_env: Option<PathBuf>,
 
-    /// The same for arm64; needed for what runs on arm64 only
-    #[arg(
-        long,
-        env = "IVSHMEM_KERNEL_ENV_ARM64",
-        value_name = "FILE",
-        global = true
-    )]
-    pub(crate) kernel_env_arm64: Option<PathBuf>,
-
     /// The module [default: BUILD/module/RELEASE/ivshmem.ko]
     #[arg(long, env = "IVSHMEM_MODULE", value_name = "FILE", global = true)]
     module: Option<PathBuf>,
 
-    /// Folder with ivshmem-device, ivshmem-guest and ivshmem-demo [default: where this program is]
+    /// Folder with ivshmem-device, ivshmem-guest and ivshmem-demo; those for arm64 are beside it, in
+    /// ../../aarch64-unknown-linux-gnu/release [default: where this program is]
     #[arg(long, env = "IVSHMEM_PROGRAMS", value_name = "DIR", global = true)]
     programs: Option<PathBuf>,
 
@@ -85,19 +72,6 @@ pub(crate) struct Settings {
     pub(crate) verbose: bool,
 }
 
-/// The kernel that guests boot.
-#[derive(Debug, Clone)]
-pub(crate) struct Kernel {
-    /// As `uname -r` says it.
-    pub(crate) release: String,
-    /// The distribution's image.
-    pub(crate) image: PathBuf,
-    /// What is booted: the image, decompressed.
-    pub(crate) boot: PathBuf,
-    /// A static busybox for guests with this kernel.
-    pub(crate) busybox: PathBuf,
-}
-
 impl Settings {
     /// Longest wait for one condition.
     pub(crate) fn limit(&self) -> Duration {
@@ -106,58 +80,58 @@ impl Settings {
 
     /// Reads kernel.env.
     pub(crate) fn kernel(&self) -> Result<Kernel> {
-        kernel(self.kernel_env.as_deref(), "--kernel-env", "amd64")
+        match &self.kernel_env {
+            Some(path) => Kernel::read(path),
+            None => bail!(
+                "no kernel is named: give --kernel-env FILE (inside the toolbox, \
+                 /cache/kernel/RELEASE/kernel.env; `scripts/kernel env` prints it)"
+            ),
+        }
     }
 
-    /// Reads kernel.env of arm64.
-    pub(crate) fn kernel_arm64(&self) -> Result<Kernel> {
-        kernel(
-            self.kernel_env_arm64.as_deref(),
-            "--kernel-env-arm64",
-            "arm64",
-        )
+    /// The QEMU that emulates `machine`.
+    pub(crate) fn qemu(&self, machine: Machine) -> &str {
+        match machine {
+            Machine::Pc => &self.qemu,
+            Machine::Virt => &self.qemu_arm64,
+        }
     }
 
     /// The module built for `kernel`.
     pub(crate) fn module(&self, kernel: &Kernel) -> PathBuf {
-        self.module
-            .clone()
-            .unwrap_or_else(|| self.module_in_build(kernel))
+        self.module.clone().unwrap_or_else(|| {
+            let folder = self.build.join("module").join(&kernel.release);
+            folder.join("ivshmem.ko")
+        })
     }
 
-    /// The module that `make modules` built for `kernel`.
-    pub(crate) fn module_in_build(&self, kernel: &Kernel) -> PathBuf {
-        let folder = self.build.join("module").join(&kernel.release);
-        folder.join("ivshmem.ko")
-    }
-
-    /// One of our own programs.
+    /// One of our own programs, for this machine.
     pub(crate) fn program(&self, name: &str) -> Result<PathBuf> {
-        let folder = match &self.programs {
-            Some(folder) => folder.clone(),
-            None => {
-                let own = std::env::current_exe().context("cannot tell where this program is")?;
-                own.parent().unwrap_or(Path::new(".")).into()
-            }
+        existing(self.programs_folder()?.join(name), "make user")
+    }
+
+    /// One of our own programs, for guests with `kernel`: in the folder that cargo has for them.
+    pub(crate) fn guest_program(&self, kernel: &Kernel, name: &str) -> Result<PathBuf> {
+        let own = self.programs_folder()?;
+        let folder = match kernel.machine {
+            Machine::Pc => own,
+            other => own.join("../..").join(other.target()).join("release"),
         };
-        let path = folder.join(name);
-        if !path.exists() {
-            bail!("{} is missing: build it first (`make`)", path.display());
+        existing(folder.join(name), "make user")
+    }
+
+    fn programs_folder(&self) -> Result<PathBuf> {
+        if let Some(folder) = &self.programs {
+            return Ok(folder.clone());
         }
-        Ok(path)
+        let own = std::env::current_exe().context("cannot tell where this program is")?;
+        Ok(own.parent().unwrap_or(Path::new(".")).into())
     }
 
     /// The bare-metal inmate.
     pub(crate) fn inmate(&self) -> Result<PathBuf> {
         let default = || self.build.join("inmate/ivshmem-inmate.elf");
-        let path = self.inmate.clone().unwrap_or_else(default);
-        if !path.exists() {
-            bail!(
-                "{} is missing: build it first (`make inmate`)",
-                path.display()
-            );
-        }
-        Ok(path)
+        existing(self.inmate.clone().unwrap_or_else(default), "make inmate")
     }
 
     /// The folder for results, made if it is not there.
@@ -176,109 +150,15 @@ impl Settings {
     }
 }
 
-fn kernel(path: Option<&Path>, option: &str, architecture: &str) -> Result<Kernel> {
-    let Some(path) = path else {
-        bail!(
-            "no kernel is named: give {option} FILE (inside the toolbox, \
-             /cache/kernel/RELEASE/kernel.env; `scripts/kernel env {architecture}` prints it)"
-        );
-    };
-    Kernel::read(path)
+/// `path`, if it is there; `target` makes it.
+fn existing(path: PathBuf, target: &str) -> Result<PathBuf> {
+    if !path.exists() {
+        bail!("{} is missing: build it first (`{target}`)", path.display());
+    }
+    Ok(path)
 }
 
 fn made(path: PathBuf) -> Result<PathBuf> {
     fs::create_dir_all(&path).with_context(|| format!("cannot make {}", path.display()))?;
     Ok(path)
-}
-
-impl Kernel {
-    /// Reads a kernel.env: lines `NAME=value`, as a shell would.
-    pub(crate) fn read(path: &Path) -> Result<Self> {
-        let shown = path.display();
-        let text = fs::read_to_string(path).with_context(|| format!("cannot read {shown}"))?;
-        let values = parse_env(&text);
-        let get = |name: &str| {
-            let value = values.get(name).cloned();
-            value.with_context(|| format!("{shown} has no line {name}="))
-        };
-        Ok(Self {
-            release: get("KERNEL_RELEASE")?,
-            image: get("VMLINUZ")?.into(),
-            boot: get("VMLINUX")?.into(),
-            busybox: values
-                .get("BUSYBOX")
-                .map_or("/usr/bin/busybox", String::as_str)
-                .into(),
-        })
-    }
-
-    /// What would make the booted kernel another one than the distribution's image: none, if it is
-    /// that image's content, which is one zstd frame inside of it.
-    pub(crate) fn differences(&self) -> Result<Vec<String>> {
-        let image = fs::read(&self.image)?;
-        let Some(begin) = image.windows(4).position(|bytes| bytes == ZSTD_MAGIC) else {
-            return Ok(vec![format!("{} has no zstd frame", self.image.display())]);
-        };
-        let mut frame = tempfile::tempfile()?;
-        frame.write_all(&image[begin..])?;
-        frame.rewind()?;
-        // The bytes behind the frame make zstd complain, after it has written all of it.
-        let output = Command::new("zstd")
-            .args(["-dcq"])
-            .stdin(frame)
-            .stderr(Stdio::null())
-            .output()
-            .context("cannot run zstd")?;
-        let booted = fs::read(&self.boot)?;
-        if output.stdout == booted {
-            return Ok(Vec::new());
-        }
-        let shown = self.boot.display();
-        Ok(vec![format!(
-            "{shown} is not the content of {}",
-            self.image.display()
-        )])
-    }
-
-    /// SHA-256 of the distribution's image, to be compared with the package's.
-    pub(crate) fn image_checksum(&self) -> Result<String> {
-        let image = fs::read(&self.image)
-            .with_context(|| format!("cannot read {}", self.image.display()))?;
-        Ok(format!("{:x}", Sha256::digest(image)))
-    }
-}
-
-fn parse_env(text: &str) -> HashMap<String, String> {
-    text.lines()
-        .map(str::trim)
-        .filter(|line| !line.starts_with('#'))
-        .filter_map(|line| line.split_once('='))
-        .map(|(name, value)| (name.into(), value.trim_matches(['"', '\'']).into()))
-        .collect()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn kernel_env_is_read_as_the_shell_does() {
-        let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("kernel.env");
-        let text = "# made by scripts/kernel\nKERNEL_RELEASE=7.3.4\nKDIR='/k'\nVMLINUZ=\"/z\"\nVMLINUX=/x\n";
-        fs::write(&path, text).unwrap();
-        let kernel = Kernel::read(&path).unwrap();
-        assert_eq!(kernel.release, "7.3.4");
-        assert_eq!(kernel.image, Path::new("/z"));
-        assert_eq!(kernel.boot, Path::new("/x"));
-    }
-
-    #[test]
-    fn what_is_missing_is_named() {
-        let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("kernel.env");
-        fs::write(&path, "KERNEL_RELEASE=7.3.4\n").unwrap();
-        let error = Kernel::read(&path).unwrap_err();
-        assert!(error.to_string().contains("VMLINUZ"), "{error}");
-    }
 }

@@ -45,8 +45,8 @@ pub(crate) fn run(settings: &Settings) -> Result<bool> {
     ]);
     command.args(["-serial", "null"]);
     println!(
-        "Booting Debian's {}; the inmate (peer 2) talks to peer 0: try `ivshmem-demo -t 2`.",
-        kernel.release
+        "Booting {}; the inmate (peer 2) talks to peer 0: try `ivshmem-demo -t 2`.",
+        kernel.title()
     );
     let mut guest = Process::start_in_our_group("shell", &mut command)?;
     while guest.poll()?.is_none() {

@@ -2,9 +2,11 @@
 //! `guest`: boots one guest after the other and runs the test suites in them.
 
 use crate::boot::{guest_spec, initramfs, judge, Links};
+use crate::kernel::Kernel;
+use crate::machine::Machine;
 use crate::progress::Step;
 use crate::qemu::Guest;
-use crate::settings::{Kernel, Settings};
+use crate::settings::Settings;
 use crate::tap::TestResult;
 use anyhow::Result;
 use ivshmem_guest::plan::{DevicePlan, Plan, Protection, Shape, SoftInmate};
@@ -25,6 +27,7 @@ const COMMON: &[&str] = &[
     "visibility",
     "tracing",
     "module",
+    "distribution",
     "storm",
     "removal",
 ];
@@ -56,6 +59,16 @@ const FAULTS: &[&str] = &[
 /// As [`FAULTS`], for the shape with BAR 2.
 const BAR2_FAULTS: &[&str] = &["beyond-bar"];
 
+/// Which suites make sense on a kernel. What a kernel cannot have is not part of its run.
+fn makes_sense(suite: &str, kernel: &Kernel) -> bool {
+    match suite {
+        // A 64-bit program has no way to the 32-bit calls of an arm64 kernel.
+        "compat" => kernel.machine == Machine::Pc,
+        "distribution" => kernel.flavour.is_debians(),
+        _ => true,
+    }
+}
+
 /// A guest to boot.
 #[derive(Debug)]
 struct Boot {
@@ -64,6 +77,23 @@ struct Boot {
     devices: Vec<DevicePlan>,
     /// Further words of the kernel's command line.
     words: &'static str,
+}
+
+impl Boot {
+    /// A guest with these devices that runs `suites`, those that make sense on the kernel.
+    fn new(name: &'static str, suites: &'static [&'static str], devices: Vec<DevicePlan>) -> Self {
+        Self {
+            name,
+            suites,
+            devices,
+            words: "",
+        }
+    }
+
+    /// The same with further words on the kernel's command line.
+    fn words(self, words: &'static str) -> Self {
+        Self { words, ..self }
+    }
 }
 
 /// Two peers in one guest, of a link as `common` has it with room for one more that never comes.
@@ -76,6 +106,31 @@ fn two_peers(common: &DevicePlan) -> Vec<DevicePlan> {
         ..common.clone()
     };
     vec![device(0), device(1)]
+}
+
+/// Two peers without vectors, in slots that share an interrupt line.
+fn on_one_line() -> Vec<DevicePlan> {
+    let device = |(slot, peer)| DevicePlan {
+        slot,
+        peer,
+        vectors: 0,
+        ..DevicePlan::default()
+    };
+    [(5, 0), (9, 1)].map(device).into()
+}
+
+/// Links with devices of all faults.
+fn all_malformed() -> Vec<DevicePlan> {
+    let bar2 = DevicePlan {
+        link: 1,
+        shape: Shape::Bar2,
+        ..DevicePlan::default()
+    };
+    [
+        malformed(&DevicePlan::default(), FAULTS, 4),
+        malformed(&bar2, BAR2_FAULTS, 24),
+    ]
+    .concat()
 }
 
 /// A link with one good device and one for each fault, in slots from `slot` on.
@@ -95,110 +150,79 @@ fn malformed(common: &DevicePlan, faults: &[&str], slot: u8) -> Vec<DevicePlan> 
         .collect()
 }
 
-/// What is booted.
+/// What is booted. One line each where the devices are not special.
 fn boots() -> Vec<Boot> {
+    let usual = DevicePlan::default;
     vec![
-        Boot {
-            name: "Jailhouse shape, trapping",
-            suites: COMMON,
-            devices: two_peers(&DevicePlan::default()),
-            words: "",
-        },
-        Boot {
-            name: "BAR 2 shape, mapped",
-            suites: COMMON,
-            devices: two_peers(&DevicePlan {
+        Boot::new("Jailhouse shape, trapping", COMMON, two_peers(&usual())),
+        Boot::new(
+            "BAR 2 shape, mapped",
+            COMMON,
+            two_peers(&DevicePlan {
                 shape: Shape::Bar2,
                 protection: Protection::Mapped,
                 vectors: 16,
                 protocol: 0x4001,
-                state_size: 0x2000,
-                rw_size: 0x3000,
-                output_size: 0x1000,
-                ..DevicePlan::default()
+                // Whole pages of every kernel.
+                state_size: 0x4000,
+                rw_size: 0xc000,
+                output_size: 0x4000,
+                ..usual()
             }),
-            words: "",
-        },
-        Boot {
-            name: "many peers and vectors, no read/write section",
-            suites: CORE,
-            devices: two_peers(&DevicePlan {
+        ),
+        Boot::new(
+            "many peers and vectors, no read/write section",
+            CORE,
+            two_peers(&DevicePlan {
                 peers: 500,
                 vectors: 2048,
                 rw_size: 0,
                 output_size: 0x1000,
                 protocol: 0x7fff,
                 protection: Protection::Mapped,
-                ..DevicePlan::default()
+                ..usual()
             }),
-            words: "",
-        },
-        Boot {
-            // A single peer: with one vector, nothing tells when all interrupts of others are in.
-            name: "one vector, no output sections",
-            suites: CORE,
-            devices: vec![DevicePlan {
+        ),
+        // A single peer: with one vector, nothing tells when all interrupts of others are in.
+        Boot::new(
+            "one vector, no output sections",
+            CORE,
+            vec![DevicePlan {
                 vectors: 1,
                 rw_size: 0x1000,
                 output_size: 0,
                 shape: Shape::Bar2,
-                ..DevicePlan::default()
+                ..usual()
             }],
-            words: "",
-        },
-        Boot {
-            name: "soft inmate",
-            suites: &["inmate"],
-            devices: vec![DevicePlan {
+        ),
+        Boot::new(
+            "soft inmate",
+            &["inmate"],
+            vec![DevicePlan {
                 inmate: Some(SoftInmate::echo(1)),
-                ..DevicePlan::default()
+                ..usual()
             }],
-            words: "",
-        },
-        Boot {
-            name: "INTx, two devices on one line",
-            suites: &["intx"],
-            devices: [5, 9]
-                .map(|slot| DevicePlan {
-                    slot,
-                    peer: u32::from(slot == 9),
-                    vectors: 0,
-                    ..DevicePlan::default()
-                })
-                .into(),
-            words: "",
-        },
-        Boot {
-            name: "polling: neither MSI-X nor INTx",
-            suites: &["polling"],
-            devices: two_peers(&DevicePlan::default()),
-            words: "pci=nomsi",
-        },
-        Boot {
-            name: "malformed devices",
-            suites: &["malformed"],
-            devices: [
-                malformed(&DevicePlan::default(), FAULTS, 4),
-                malformed(
-                    &DevicePlan {
-                        link: 1,
-                        shape: Shape::Bar2,
-                        ..DevicePlan::default()
-                    },
-                    BAR2_FAULTS,
-                    24,
-                ),
-            ]
-            .concat(),
-            words: "",
-        },
+        ),
+        Boot::new("INTx, two devices on one line", &["intx"], on_one_line()),
+        Boot::new(
+            "polling: neither MSI-X nor INTx",
+            &["polling"],
+            two_peers(&usual()),
+        )
+        .words("pci=nomsi"),
+        Boot::new("malformed devices", &["malformed"], all_malformed()),
     ]
 }
 
 /// Names of all suites.
 pub(crate) fn names() -> Vec<&'static str> {
-    let special = ["inmate", "intx", "polling", "malformed"];
-    COMMON.iter().copied().chain(special).collect()
+    let mut names = Vec::new();
+    for name in boots().iter().flat_map(|boot| boot.suites) {
+        if !names.contains(name) {
+            names.push(*name);
+        }
+    }
+    names
 }
 
 /// Runs the suites that are wanted; results of all guests.
@@ -211,11 +235,11 @@ pub(crate) fn run(
     let archive = folder.join("initramfs");
     initramfs(settings, &kernel)?.write(&archive)?;
     let mut results = Vec::new();
-    for boot in boots() {
+    for boot in &boots() {
         let suites: Vec<String> = boot
             .suites
             .iter()
-            .filter(|suite| is_wanted(suite))
+            .filter(|suite| is_wanted(suite) && makes_sense(suite, &kernel))
             .map(|suite| (*suite).into())
             .collect();
         if suites.is_empty() {
@@ -223,7 +247,7 @@ pub(crate) fn run(
         }
         let folder = settings.run_folder(&format!("guest/{}", folder_name(boot.name)))?;
         results.extend(run_boot(
-            settings, &kernel, &folder, &archive, &boot, suites,
+            settings, &kernel, &folder, &archive, boot, suites,
         )?);
     }
     Ok(results)

@@ -1,14 +1,20 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! System calls as no library would make them: wrong pointers, wrong sizes, wrong rights.
 //!
-//! The only file of this program with `unsafe`. Each function is safe to call: memory that the
+//! The only module of this program with `unsafe`. Each function is safe to call: memory that the
 //! kernel may write is a slice that the caller lends, or an address that is no memory of ours.
 #![allow(unsafe_code)]
+
+#[cfg(target_arch = "x86_64")]
+mod call32;
 
 use rustix::io::Errno;
 use std::ffi::c_void;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 use std::ptr::null_mut;
+
+#[cfg(target_arch = "x86_64")]
+pub(crate) use call32::Call32;
 
 /// The result of a raw call.
 pub(crate) type Outcome = Result<usize, Errno>;
@@ -144,22 +150,34 @@ pub(crate) fn mmap(
     protection: i32,
     flags: i32,
 ) -> Result<Map, Errno> {
+    mmap_near(null_mut(), fd, offset, length, protection, flags)
+}
+
+/// Memory of our own in the lowest part of the address space.
+pub(crate) fn mmap_low(length: usize) -> Result<Map, Errno> {
+    // No program is linked to here, and the kernel does as it is asked where nothing is.
+    let low = 0x4000_0000 as *mut c_void;
+    let rights = libc::PROT_READ | libc::PROT_WRITE;
+    let map = mmap_near(low, None, 0, length, rights, libc::MAP_PRIVATE)?;
+    assert!(map.address() + (length as u64) < 1 << 32, "{map:?}");
+    Ok(map)
+}
+
+fn mmap_near(
+    near: *mut c_void,
+    fd: Option<BorrowedFd<'_>>,
+    offset: i64,
+    length: usize,
+    protection: i32,
+    flags: i32,
+) -> Result<Map, Errno> {
     assert_eq!(flags & libc::MAP_FIXED, 0, "would replace other memory");
     let (fd, anonymous) = match fd {
         Some(fd) => (fd.as_raw_fd(), 0),
         None => (-1, libc::MAP_ANONYMOUS),
     };
     // SAFETY: not at a fixed address, so nothing existing is replaced.
-    let base = unsafe {
-        libc::mmap(
-            null_mut(),
-            length,
-            protection,
-            flags | anonymous,
-            fd,
-            offset,
-        )
-    };
+    let base = unsafe { libc::mmap(near, length, protection, flags | anonymous, fd, offset) };
     if base == libc::MAP_FAILED {
         outcome(-1)?;
     }
@@ -248,112 +266,6 @@ impl Drop for Map {
     fn drop(&mut self) {
         // SAFETY: the range is ours, and nobody holds references into it.
         unsafe { libc::munmap(self.base.cast(), self.length) };
-    }
-}
-
-/// The kernel's entry for 32-bit programs, with a page of memory that they could address: its first
-/// half for a structure, its second for what the structure points to.
-pub(crate) struct Call32 {
-    page: Map,
-}
-
-/// Where the second half begins.
-const HALF: usize = 2048;
-
-impl Call32 {
-    pub(crate) fn new() -> Self {
-        let rights = libc::PROT_READ | libc::PROT_WRITE;
-        let flags = libc::MAP_PRIVATE | libc::MAP_32BIT;
-        let page = mmap(None, 0, 2 * HALF, rights, flags).expect("memory below 4 GiB");
-        Self { page }
-    }
-
-    /// Address of the second half.
-    pub(crate) fn address(&self) -> u64 {
-        self.page.address() + HALF as u64
-    }
-
-    /// Copies into the second half.
-    pub(crate) fn copy_in(&self, bytes: &[u8]) {
-        self.copy(HALF, bytes);
-    }
-
-    /// Copies from the beginning of the second half.
-    pub(crate) fn copy_out(&self, bytes: &mut [u8]) {
-        self.copy_back(HALF, bytes);
-    }
-
-    /// An ioctl whose argument is a copy of `bytes`.
-    pub(crate) fn ioctl(&self, fd: impl AsFd, number: u32, bytes: &mut [u8]) -> Outcome {
-        assert!(bytes.len() >= size_of_call(number));
-        self.copy(0, bytes);
-        let argument = self.page.address() as u32;
-        let got = self.call(54, [fd.as_fd().as_raw_fd() as u32, number, argument, 0, 0]);
-        self.copy_back(0, bytes);
-        got
-    }
-
-    /// pread into the second half.
-    pub(crate) fn pread(&self, fd: impl AsFd, length: u32, offset: u32) -> Outcome {
-        self.transfer(180, fd, length, offset)
-    }
-
-    /// pwrite from the second half.
-    pub(crate) fn pwrite(&self, fd: impl AsFd, length: u32, offset: u32) -> Outcome {
-        self.transfer(181, fd, length, offset)
-    }
-
-    fn transfer(&self, number: u32, fd: impl AsFd, length: u32, offset: u32) -> Outcome {
-        assert!(length as usize <= HALF);
-        let fd = fd.as_fd().as_raw_fd() as u32;
-        self.call(number, [fd, self.address() as u32, length, offset, 0])
-    }
-
-    fn copy(&self, at: usize, bytes: &[u8]) {
-        assert!(bytes.len() <= HALF);
-        // SAFETY: inside the page, which nobody else uses.
-        unsafe {
-            self.page
-                .base
-                .add(at)
-                .copy_from(bytes.as_ptr(), bytes.len())
-        };
-    }
-
-    fn copy_back(&self, at: usize, bytes: &mut [u8]) {
-        assert!(bytes.len() <= HALF);
-        // SAFETY: inside the page, which nobody else uses.
-        unsafe {
-            self.page
-                .base
-                .add(at)
-                .copy_to(bytes.as_mut_ptr(), bytes.len())
-        };
-    }
-
-    /// A system call by number of the 32-bit table.
-    fn call(&self, number: u32, arguments: [u32; 5]) -> Outcome {
-        let mut result = i64::from(number);
-        // SAFETY: the calls made here reach memory of the page only. `int 0x80` keeps all registers
-        // but the result and r8 to r11; rbx cannot be named, so it is swapped.
-        unsafe {
-            std::arch::asm!(
-                "xchg {first:r}, rbx",
-                "int 0x80",
-                "xchg {first:r}, rbx",
-                first = inout(reg) u64::from(arguments[0]) => _,
-                inout("rax") result,
-                in("rcx") u64::from(arguments[1]),
-                in("rdx") u64::from(arguments[2]),
-                in("rsi") u64::from(arguments[3]),
-                in("rdi") u64::from(arguments[4]),
-                out("r8") _, out("r9") _, out("r10") _, out("r11") _,
-            );
-        }
-        match result as i32 {
-            error @ -4095..=-1 => Err(Errno::from_raw_os_error(-error)),
-            done => Ok(done as usize),
-        }
     }
 }
 

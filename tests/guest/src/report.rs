@@ -7,8 +7,13 @@ use rustix::termios::{tcdrain, tcgetattr, tcsetattr, OptionalActions};
 use std::fs::File;
 use std::io::{self, Write};
 
-/// Where the report goes.
-const PORT: &str = "/dev/ttyS1";
+/// Where the report goes: the second serial port of the machine for this architecture
+/// (`rust/harness/src/machine.rs`).
+const PORT: &str = if cfg!(target_arch = "aarch64") {
+    "/dev/ttyAMA1"
+} else {
+    "/dev/ttyS1"
+};
 
 /// An open report.
 pub(crate) struct Report {

@@ -129,6 +129,13 @@ fn visit_all_processors() {
     let _ = sched_setaffinity(None, &all);
 }
 
+/// The system calls that a `poll` of a library may be.
+#[cfg(target_arch = "x86_64")]
+pub(crate) const POLL_CALLS: &[i64] = &[libc::SYS_poll, libc::SYS_ppoll];
+/// The system calls that a `poll` of a library may be.
+#[cfg(not(target_arch = "x86_64"))]
+pub(crate) const POLL_CALLS: &[i64] = &[libc::SYS_ppoll];
+
 /// How many threads of this process sleep in one of the system calls `calls`.
 pub(crate) fn threads_in(calls: &[i64]) -> usize {
     threads_of("self", calls)

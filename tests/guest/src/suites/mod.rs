@@ -5,6 +5,7 @@
 //! in a process of its own, after all devices of the plan have been found bound. The first device
 //! of the plan is the one under test; the second, where there is one, another peer of its link.
 
+#[cfg(target_arch = "x86_64")]
 mod compat;
 mod events;
 mod info;
@@ -76,11 +77,13 @@ pub(crate) const ALL: &[(&str, &[Test])] = &[
     ("subscription", subscription::TESTS),
     ("poll", poll::TESTS),
     ("inmate", inmate::TESTS),
+    #[cfg(target_arch = "x86_64")]
     ("compat", compat::TESTS),
     ("node", node::TESTS),
     ("visibility", visibility::TESTS),
     ("tracing", tracing::TESTS),
     ("module", module::TESTS),
+    ("distribution", module::DISTRIBUTION),
     ("intx", modes::INTX),
     ("polling", modes::POLLING),
     ("storm", modes::STORM),

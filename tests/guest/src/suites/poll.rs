@@ -123,9 +123,8 @@ fn per_file(env: &Env) {
 fn wakes(device: &Device, events: PollFlags, something: impl FnOnce()) {
     std::thread::scope(|scope| {
         let waiter = scope.spawn(|| comes(device, events));
-        let calls = [libc::SYS_poll, libc::SYS_ppoll];
         let sleeps = crate::system::wait_until(SOON, || {
-            crate::system::threads_in(&calls) > 0 || waiter.is_finished()
+            crate::system::threads_in(crate::system::POLL_CALLS) > 0 || waiter.is_finished()
         });
         assert!(sleeps, "the waiter does not wait");
         something();

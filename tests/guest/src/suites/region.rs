@@ -199,10 +199,8 @@ fn huge_length(env: &Env) {
     let info = *device.info();
     let size = info.region_size as usize;
     let page = rustix::param::page_size();
-    let readable = libc::PROT_READ | libc::PROT_WRITE;
     // Low, so that a large length does not reach beyond the address space.
-    let flags = libc::MAP_PRIVATE | libc::MAP_32BIT;
-    let buffer = raw::mmap(None, 0, size + page, readable, flags).expect("memory");
+    let buffer = raw::mmap_low(size + page).expect("memory");
     // The kernel limits every transfer to 2 GiB less a page, far beyond the region.
     for beyond in [1 << 20, 1 << 31, 1 << 40] {
         assert_eq!(

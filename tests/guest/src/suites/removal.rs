@@ -122,7 +122,7 @@ fn blocked_reader(env: &Env) {
 }
 
 fn blocked_poll(env: &Env) {
-    blocked(env, "wait-poll", &[libc::SYS_poll, libc::SYS_ppoll]);
+    blocked(env, "wait-poll", system::POLL_CALLS);
 }
 
 fn live_mapping(env: &Env) {
