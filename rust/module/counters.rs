@@ -57,6 +57,8 @@ pub(crate) struct Counters {
     pub(crate) wakeups: Counter,
     /// Times the device was silenced because it interrupted too often.
     pub(crate) throttles: Counter,
+    /// Times the machine has slept.
+    pub(crate) sleeps: Counter,
     /// Files that are open.
     files_open: Counter,
 }
@@ -68,6 +70,7 @@ impl Counters {
             doorbells_rung: Counter::new(),
             wakeups: Counter::new(),
             throttles: Counter::new(),
+            sleeps: Counter::new(),
             files_open: Counter::new(),
         }
     }
@@ -113,6 +116,9 @@ pub(crate) fn show<'data>(link: &'data Arc<Link>, dir: &ScopedDir<'data, '_>) {
     });
     dir.read_callback_file(c"throttles", link, &|link: &Arc<Link>, f| {
         number(&link.counters.throttles, f)
+    });
+    dir.read_callback_file(c"sleeps", link, &|link: &Arc<Link>, f| {
+        number(&link.counters.sleeps, f)
     });
     dir.read_callback_file(c"files_open", link, &|link: &Arc<Link>, f| {
         number(&link.counters.files_open, f)

@@ -54,7 +54,10 @@ use crate::{
 };
 use core::time::Duration;
 use kernel::{
-    device::Core,
+    device::{
+        Bound,
+        Core, //
+    },
     fmt,
     io::Io,
     pci,
@@ -263,7 +266,9 @@ impl Driver for IvshmemDriver {
                 POLLING
             });
         link.start(granted)?;
-        binding.start_timer();
+        binding
+            .start_watching()
+            .map_err(|error| unavailable(device, "CPU hotplug", error))?;
         binding.inspect(fmt!("ivshmem{}", number.get()), &link, counters::show);
         // Last: programs may open it at once.
         binding
@@ -277,8 +282,16 @@ impl Driver for IvshmemDriver {
         link.interrupt(vector)
     }
 
-    fn tick(link: &Link) {
-        link.tick();
+    fn tick(link: &Link) -> bool {
+        link.tick()
+    }
+
+    fn look(link: &Link, device: &pci::Device<Bound>) {
+        link.look(device);
+    }
+
+    fn cpu_offline(link: &Link) {
+        link.cpu_offline();
     }
 
     fn next_tick(link: &Link) -> Option<Duration> {

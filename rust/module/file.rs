@@ -9,6 +9,7 @@ use crate::{
             OpenMode,
             Operations, //
         },
+        power::Power,
         sysfs::Groups,
         trace,
         vma::{
@@ -171,6 +172,21 @@ impl Operations for OpenFile {
         let device = self.link.identity.number;
         trace::fault(device, offset, writable, result.is_mapped());
         result
+    }
+}
+
+impl Power for OpenFile {
+    fn sleep(link: &Link) {
+        link.sleep();
+    }
+
+    fn wake(link: &Link) {
+        link.wake();
+    }
+
+    fn shutdown(link: &Link) {
+        link.kill();
+        link.quiesce();
     }
 }
 

@@ -7,7 +7,7 @@
 //! afterwards the state table is looked at, and every file is told that events may have been lost.
 //! One device's storm leaves the others alone.
 //!
-//! Handlers on several CPUs, the timer and removal write the register, so it is behind a lock.
+//! Handlers on several CPUs, the timer, sleep and removal write the register, so it is behind a lock.
 
 use crate::registers::Registers;
 use core::time::Duration;
@@ -36,6 +36,8 @@ enum State {
     Open,
     /// It has interrupted too often, and will be allowed to again.
     Paused,
+    /// The machine sleeps.
+    Asleep,
 }
 
 struct Gate {
@@ -83,6 +85,25 @@ impl IntCtrl {
         gate.state = State::Closed;
         // Fails only where there is no register any more.
         let _ = registers.set_interrupts(false);
+    }
+
+    /// Silences the device while the machine sleeps.
+    pub(crate) fn sleep(&self, registers: &Registers) {
+        let mut gate = self.gate.lock();
+        if gate.state != State::Closed {
+            gate.state = State::Asleep;
+        }
+        let _ = registers.set_interrupts(false);
+    }
+
+    /// Lets a device interrupt again that did before the machine slept. It may have forgotten everything.
+    pub(crate) fn wake(&self, registers: &Registers) {
+        let mut gate = self.gate.lock();
+        if gate.state == State::Asleep {
+            gate.state = State::Open;
+            gate.taken = 0;
+        }
+        let _ = registers.set_interrupts(gate.state == State::Open);
     }
 
     /// An interrupt has been taken at time `now`. Silences the device if that was one too many; true

@@ -54,6 +54,7 @@ struct IvshmemModule {
     // Dropped in this order: no device is bound any more when the class goes.
     #[pin]
     _driver: Registration<pci::Adapter<abi::binding::Adapter<driver::IvshmemDriver>>>,
+    _cpus: abi::cpu::Registration<driver::IvshmemDriver>,
     _class: abi::chrdev::Registration,
     _debugfs: abi::debugfs::Registration,
 }
@@ -62,8 +63,9 @@ impl InPlaceModule for IvshmemModule {
     fn init(module: &'static kernel::ThisModule) -> impl PinInit<Self, Error> {
         pin_init::pin_init_scope(move || {
             // Before the driver: devices are bound while it registers.
-            let class = abi::chrdev::Registration::new()?;
+            let class = abi::chrdev::Registration::new::<file::OpenFile>()?;
             Ok(try_pin_init!(Self {
+                _cpus: abi::cpu::Registration::new()?,
                 _class: class,
                 _debugfs: abi::debugfs::Registration::new(c"ivshmem"),
                 _driver <- Registration::new(<LocalModule as kernel::ModuleMetadata>::NAME, module),

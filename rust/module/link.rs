@@ -16,6 +16,7 @@ use crate::{
             Granted, //
         },
         memory::SharedMemory,
+        pci::is_present,
         trace,
         vma::Mappings,
         wait::{
@@ -52,8 +53,8 @@ use kernel::{
     sync::{
         atomic::{
             Atomic,
-            Relaxed,
-            Release, //
+            Full,
+            Relaxed, //
         },
         srcu,
         SetOnce,
@@ -87,6 +88,9 @@ const POLLING_PERIOD: Duration = Duration::from_millis(10);
 /// instance while Linux moves them to another CPU.
 const WATCH_PERIOD: Duration = Duration::from_secs(1);
 
+/// How often it is seen whether the device is still there, while a file is open, in nanoseconds.
+const LOOK_PERIOD: i64 = 1_000_000_000;
+
 /// How long an interrupt to ourselves may take, in nanoseconds: much longer than it does, also on a
 /// busy machine that emulates the device.
 const SELF_TEST_LIMIT: i64 = 3_000_000_000;
@@ -108,6 +112,12 @@ pub(crate) struct Link {
     #[pin]
     int_ctrl: IntCtrl,
     gone: Atomic<bool>,
+    /// The machine sleeps: what reads as states may be anything.
+    asleep: Atomic<bool>,
+    /// The device has gone without notice: nothing of it answers any more.
+    vanished: Atomic<bool>,
+    /// When [`Self::tick`] has last asked for a look at the device.
+    looked: Atomic<i64>,
     #[pin]
     inside: Srcu,
     /// What is counted besides.
@@ -142,6 +152,9 @@ impl Link {
                 self_test: SetOnce::new(),
                 int_ctrl <- IntCtrl::new(crate::module_parameters::throttle.value()),
                 gone: Atomic::new(false),
+                asleep: Atomic::new(false),
+                vanished: Atomic::new(false),
+                looked: Atomic::new(0),
                 inside <- new_srcu!("ivshmem_inside"),
                 counters: Counters::new(),
                 events <- events,
@@ -211,6 +224,9 @@ impl Link {
     /// A result wants [`Self::tick`] called after that time.
     pub(crate) fn interrupt(&self, vector: u16) -> Option<Duration> {
         trace::interrupt(self.identity.number, vector.into());
+        if !self.is_readable() {
+            return None;
+        }
         // Handlers are freed before the device is unbound, so this needs not enter.
         if let Some(memory) = self.memory.try_access() {
             self.events.interrupt(vector, &memory);
@@ -236,18 +252,61 @@ impl Link {
         }
     }
 
+    /// Whether what the shared memory reads as is the device's.
+    fn is_readable(&self) -> bool {
+        !self.asleep.load(Relaxed) && !self.vanished.load(Relaxed)
+    }
+
     /// Ends a pause of the device, and looks for what no interrupt has told of. In hard interrupt
     /// context, only while the device is bound.
-    pub(crate) fn tick(&self) {
+    ///
+    /// True if [`Self::look`] is due.
+    pub(crate) fn tick(&self) -> bool {
         let (Some(memory), Some(granted)) = (self.memory.try_access(), self.granted()) else {
-            return;
+            return false;
         };
+        if !self.is_readable() {
+            return false;
+        }
         if self.int_ctrl.resume(&self.registers) {
             self.events.lose(&memory);
         } else if granted.mode == irq::Mode::Polling {
             self.events.rescan(&memory);
         } else if self.counters.files_open() > 0 {
             self.events.watch(&memory);
+        }
+        let now = wait::now();
+        let due = self.counters.files_open() > 0 && now - self.looked.load(Relaxed) >= LOOK_PERIOD;
+        if due {
+            self.looked.store(now, Relaxed);
+        }
+        due
+    }
+
+    /// Sees whether the device is still there. In process context, only while it is bound.
+    ///
+    /// No register is read for this: in config space every device answers, however it is used.
+    pub(crate) fn look(&self, device: &pci::Device<Bound>) {
+        if self.is_gone() || !self.is_readable() || is_present(device) {
+            return;
+        }
+        self.vanished.store(true, Relaxed);
+        dev_err!(
+            device,
+            "ivshmem{}: the device has gone without notice: config space reads all-ones; open files \
+             are dead. Unbind the driver, or remove and rescan the device\n",
+            self.identity.number
+        );
+        self.kill();
+    }
+
+    /// A CPU has gone offline, and its interrupts have been moved: some may have been lost.
+    pub(crate) fn cpu_offline(&self) {
+        if self.is_gone() || !self.is_readable() {
+            return;
+        }
+        if let Some(memory) = self.memory.try_access() {
+            self.events.lose(&memory);
         }
     }
 
@@ -280,9 +339,11 @@ impl Link {
     /// Shuts all files out, for good: waits for those inside, wakes those that wait, takes the
     /// pages out of mappings. Waits for no program.
     pub(crate) fn kill(&self) {
-        self.gone.store(true, Release);
+        let before = self.gone.xchg(true, Full);
         self.inside.synchronize();
-        trace::gone(self.identity.number);
+        if !before {
+            trace::gone(self.identity.number);
+        }
         self.events.wake_all();
         self.mappings.zap();
     }
@@ -291,9 +352,33 @@ impl Link {
     ///
     /// No file may be inside.
     pub(crate) fn quiesce(&self) {
+        if self.vanished.load(Relaxed) {
+            return;
+        }
         self.int_ctrl.close(&self.registers);
         // Fails only where there is no register any more.
         let _ = self.registers.set_state(0);
+    }
+
+    /// The machine goes to sleep: the device is silent, and for its peers nobody is here.
+    pub(crate) fn sleep(&self) {
+        let Ok(inside) = self.enter() else { return };
+        // First, as long as handlers still look at the device: on QEMU that ends an interrupt.
+        self.int_ctrl.sleep(inside.registers());
+        self.asleep.store(true, Relaxed);
+        self.state.sleep(self);
+    }
+
+    /// The machine is awake again. What has happened meanwhile nobody has told us.
+    pub(crate) fn wake(&self) {
+        let Ok(inside) = self.enter() else { return };
+        self.asleep.store(false, Relaxed);
+        self.int_ctrl.wake(inside.registers());
+        self.state.wake(self);
+        if let Ok(memory) = inside.memory() {
+            self.events.lose(&memory);
+        }
+        self.counters.sleeps.increment();
     }
 }
 

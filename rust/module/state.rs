@@ -3,7 +3,8 @@
 //! Which file owns our state.
 //!
 //! The state tells peers that somebody is there. So it belongs to the file that published it and goes
-//! with it, also when the program dies; and no other file changes it by accident.
+//! with it, also when the program dies; and no other file changes it by accident. While the machine
+//! sleeps nobody is there, and peers see 0.
 
 use crate::{
     abi::{
@@ -47,18 +48,28 @@ pub(crate) enum Ownership {
     },
 }
 
-/// Who owns our state. The lock also serialises writes of the register.
+struct Published {
+    /// What peers see while the machine is awake.
+    value: u32,
+    owner: Option<Owner>,
+}
+
+/// Our state and who owns it. The lock also serialises writes of the register.
 #[pin_data]
 pub(crate) struct OwnState {
     #[pin]
-    owner: Mutex<Option<Owner>>,
+    published: Mutex<Published>,
 }
 
 impl OwnState {
-    /// Nobody does.
+    /// Nobody does, and it is 0.
     pub(crate) fn new() -> impl PinInit<Self> {
+        let published = Published {
+            value: 0,
+            owner: None,
+        };
         pin_init!(Self {
-            owner <- new_mutex!(None, "ivshmem_state"),
+            published <- new_mutex!(published, "ivshmem_state"),
         })
     }
 
@@ -72,22 +83,26 @@ impl OwnState {
         if link.is_gone() {
             return Err(ENODEV);
         }
-        let mut owner = self.owner.lock();
-        let taken = owner.as_ref().is_some_and(|owner| owner.file != file);
+        let mut published = self.published.lock();
+        let owner = published.owner.as_ref();
+        let taken = owner.is_some_and(|owner| owner.file != file);
         if taken && flags & IVSHMEM_STATE_TAKE_OVER == 0 {
             return Err(EBUSY);
         }
         publish(link, value)?;
-        *owner = Some(Owner {
-            file,
-            keep: flags & IVSHMEM_STATE_KEEP != 0,
-        });
+        *published = Published {
+            value,
+            owner: Some(Owner {
+                file,
+                keep: flags & IVSHMEM_STATE_KEEP != 0,
+            }),
+        };
         Ok(())
     }
 
     /// Who owns the state, as `file` sees it.
     pub(crate) fn ownership(&self, file: FileId) -> Ownership {
-        match &*self.owner.lock() {
+        match &self.published.lock().owner {
             None => Ownership::Nobody,
             Some(owner) if owner.file == file => Ownership::Own { keep: owner.keep },
             Some(_) => Ownership::Another,
@@ -97,16 +112,33 @@ impl OwnState {
     /// `file` is closed: if it owns the state, nobody does any more, and it returns to 0 unless
     /// it is to be kept.
     pub(crate) fn release(&self, link: &Link, file: FileId) {
-        let mut owner = self.owner.lock();
-        let keep = match &*owner {
+        let mut published = self.published.lock();
+        let keep = match &published.owner {
             Some(owner) if owner.file == file => owner.keep,
             _ => return,
         };
         if !keep {
             // Without the device there is nobody to tell.
             let _ = publish(link, 0);
+            published.value = 0;
         }
-        *owner = None;
+        published.owner = None;
+    }
+
+    /// The machine sleeps: peers are told that nobody is here.
+    pub(crate) fn sleep(&self, link: &Link) {
+        let published = self.published.lock();
+        if published.value != 0 {
+            // Without the device there is nobody to tell.
+            let _ = publish(link, 0);
+        }
+    }
+
+    /// It is awake again: peers see what they saw before. The device may have forgotten it.
+    pub(crate) fn wake(&self, link: &Link) {
+        let published = self.published.lock();
+        // Likewise.
+        let _ = publish(link, published.value);
     }
 }
 

@@ -68,8 +68,9 @@
  * Errors that every call may return
  * ---------------------------------
  *
- *   ENODEV	the device is gone (removed or unbound); this file stays dead, a
- *		device that comes back wants a new open
+ *   ENODEV	the device is gone (removed, unbound, found not to answer any
+ *		more, or the machine shuts down); this file stays dead, a device
+ *		that comes back wants a new open
  *   EFAULT	a pointer does not lead to accessible memory
  *   EBADF	the call changes something (IVSHMEM_IOC_SET_STATE,
  *		IVSHMEM_IOC_DOORBELL) and the file is not open for writing
@@ -202,6 +203,8 @@ struct ivshmem_info {
  * publishes owns the state until it is closed for good (the last duplicate of
  * the descriptor, in whatever process). EBUSY: another file owns it, and
  * IVSHMEM_STATE_TAKE_OVER was not given. ENXIO: @peer is not this peer's own ID.
+ *
+ * While the machine sleeps, and once it shuts down, peers see the state as 0.
  */
 struct ivshmem_state {
 	__u32 peer;
@@ -244,10 +247,11 @@ enum ivshmem_event_kind {
  * Flags of an event.
  *
  * MAY_HAVE_LOST	doorbell: there was a time since the last fetch in which the
- *			device could not interrupt (it was throttled), or a state
- *			changed and no interrupt told of it: there may have been
- *			more than is counted, also where @count is 0. Look at the
- *			shared memory, as after every event.
+ *			device could not interrupt (it was throttled, the machine
+ *			slept, a CPU went offline), or a state changed and no
+ *			interrupt told of it: there may have been more than is
+ *			counted, also where @count is 0. Look at the shared
+ *			memory, as after every event.
  */
 #define IVSHMEM_EVENT_MAY_HAVE_LOST	(1U << 0)
 

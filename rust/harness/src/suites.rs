@@ -29,6 +29,8 @@ const COMMON: &[&str] = &[
     "module",
     "distribution",
     "storm",
+    "power",
+    "hotplug",
     "removal",
 ];
 

@@ -12,6 +12,7 @@ use super::{
         Node,
         Number, //
     },
+    cpu::CpuWatch,
     debugfs,
     fops::Operations,
     irq::{
@@ -23,6 +24,7 @@ use super::{
         Enabled, //
     },
     timer::Timer,
+    work::Work, //
 };
 use core::{
     convert::Infallible,
@@ -66,8 +68,14 @@ pub(crate) trait Driver: Sized + 'static {
     /// [`Self::tick`] called after that time, not when it would have been.
     fn interrupt(shared: &Self::Shared, vector: u16) -> Option<Duration>;
 
-    /// The timer. Called in hard interrupt context.
-    fn tick(shared: &Self::Shared);
+    /// The timer. Called in hard interrupt context. True wants [`Self::look`] called soon.
+    fn tick(shared: &Self::Shared) -> bool;
+
+    /// What the timer cannot do itself. Called in process context.
+    fn look(shared: &Self::Shared, device: &pci::Device<Bound>);
+
+    /// A CPU has gone offline, and interrupts have been moved from it. Called in process context.
+    fn cpu_offline(shared: &Self::Shared);
 
     /// When [`Self::tick`] is to be called next; never again if this says nothing. From any
     /// context.
@@ -86,6 +94,7 @@ pub(crate) struct Binding<'bound, T: Driver> {
     // Dropped in this order, after `drop`: users before what they use.
     inspection: Option<Inspection<T>>,
     node: Option<Node<T::File>>,
+    cpus: Option<CpuWatch<T>>,
     interrupts: Option<Interrupts<'bound, T>>,
     timer: Option<Arc<Timer<T>>>,
     claim: Option<BarClaim<'bound>>,
@@ -104,18 +113,26 @@ impl<'bound, T: Driver> Binding<'bound, T> {
     /// Has [`Driver::unbind`] called for `shared` when the binding ends, for whatever reason, and
     /// makes its timer, which does not run yet.
     pub(crate) fn share(&mut self, shared: &Arc<T::Shared>) -> Result {
-        self.timer = Some(Timer::new(shared.clone())?);
+        // SAFETY: A binding is dropped before its device is unbound, and the timer, which shares the
+        // work, with it.
+        let work = unsafe { Work::new(self.device, shared.clone()) }?;
+        self.timer = Some(Timer::new(shared.clone(), work)?);
         self.shared = Some(shared.clone());
         Ok(())
     }
 
-    /// Has [`Driver::tick`] called after [`Driver::next_tick`].
-    pub(crate) fn start_timer(&self) {
+    /// Has [`Driver::tick`] called after [`Driver::next_tick`], and [`Driver::cpu_offline`].
+    pub(crate) fn start_watching(&mut self) -> Result {
+        if let Some(shared) = &self.shared {
+            self.cpus = Some(CpuWatch::new(shared.clone())?);
+        }
+
         if let (Some(timer), Some(shared)) = (&self.timer, &self.shared) {
             if let Some(delay) = T::next_tick(shared) {
                 timer.arm(delay);
             }
         }
+        Ok(())
     }
 
     /// Claims a BAR.
@@ -186,6 +203,7 @@ impl<T: Driver> pci::Driver for Adapter<T> {
         let mut binding = Binding {
             inspection: None,
             node: None,
+            cpus: None,
             interrupts: None,
             timer: None,
             claim: None,

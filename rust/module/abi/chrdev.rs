@@ -10,6 +10,10 @@ use super::{
         Operations,
         Table, //
     },
+    power::{
+        Callbacks,
+        Power, //
+    },
     stubs, //
 };
 use core::marker::PhantomData;
@@ -59,16 +63,21 @@ static TAKEN: [Atomic<u64>; WORDS] = [const { Atomic::new(0) }; WORDS];
 pub(crate) struct Registration(());
 
 impl Registration {
-    /// Registers them. The module does this once, before any device is bound, and keeps it until
-    /// none is.
-    pub(crate) fn new() -> Result<Self> {
+    /// Registers them, for nodes of `T` only. The module does this once, before any device is bound, and
+    /// keeps it until none is.
+    pub(crate) fn new<T: Power>() -> Result<Self> {
         let mut first = 0;
         // SAFETY: `first` is valid for the call, the name lives forever.
         to_result(unsafe {
             bindings::alloc_chrdev_region(&mut first, 0, DEVICES_MAX, NAME.as_char_ptr())
         })?;
-        // SAFETY: `CLASS` lives as long as the module, and is registered once.
-        let result = to_result(unsafe { bindings::class_register(CLASS.0.get()) });
+        // SAFETY: `CLASS` lives as long as the module, and is registered once; nobody knows it before.
+        let result = unsafe {
+            let class = CLASS.0.get();
+            (*class).pm = &Callbacks::<T>::TABLE;
+            (*class).shutdown_pre = Some(Callbacks::<T>::shutdown);
+            to_result(bindings::class_register(class))
+        };
         if let Err(error) = result {
             // SAFETY: The region has just been allocated.
             unsafe { bindings::unregister_chrdev_region(first, DEVICES_MAX) };

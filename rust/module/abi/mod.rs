@@ -12,25 +12,30 @@
 //! | `irq.rs` | interrupt vectors with a handler and a name for each |
 //! | `memory.rs` | a mapping of shared memory: single accesses and copies, never a reference |
 //! | `chrdev.rs` | device class, numbers, a node in /dev |
+//! | `cpu.rs` | CPUs that go offline |
 //! | `debugfs.rs` | the module's directory in debugfs |
 //! | `eventfd.rs` | a program's eventfd |
 //! | `fops.rs` | file operations as a trait |
+//! | `power.rs` | the machine sleeps, wakes, and shuts down |
 //! | `sysfs.rs` | read-only attributes of a node's device |
 //! | `trace.{c,h,rs}` | tracepoints |
 //! | `vma.rs` | user mappings that are filled on demand and can be taken away |
 //! | `wait.rs` | wait queue with poll and absolute deadlines |
 //! | `timer.rs` | a driver's timer, which interrupts can hurry |
+//! | `work.rs` | what a driver's timer cannot do itself |
 //! | `uapi.rs` | types of the user-space interface, extensible structures |
 //! | `stubs.{c,h,rs}` | C inline functions and macros that Rust cannot reach |
 
 pub(crate) mod binding;
 pub(crate) mod chrdev;
+pub(crate) mod cpu;
 pub(crate) mod debugfs;
 pub(crate) mod eventfd;
 pub(crate) mod fops;
 pub(crate) mod irq;
 pub(crate) mod memory;
 pub(crate) mod pci;
+pub(crate) mod power;
 mod stubs;
 pub(crate) mod sysfs;
 mod timer;
@@ -38,3 +43,4 @@ pub(crate) mod trace;
 pub(crate) mod uapi;
 pub(crate) mod vma;
 pub(crate) mod wait;
+mod work;

@@ -45,6 +45,12 @@ pub(super) fn raw(device: &pci::Device<Bound>) -> *mut bindings::pci_dev {
     core::ptr::from_ref(device).cast_mut().cast()
 }
 
+/// Whether the device answers in config space: all-ones is what PCI reads where there is none.
+pub(crate) fn is_present(device: &pci::Device<Bound>) -> bool {
+    // SAFETY: The device is valid and bound; reads its vendor.
+    unsafe { bindings::pci_device_is_present(raw(device)) }
+}
+
 /// A BAR that is memory.
 #[derive(Clone, Copy)]
 pub(crate) struct MemoryBar {

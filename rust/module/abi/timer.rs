@@ -4,7 +4,10 @@
 //!
 //! `kernel::time::hrtimer` ties a timer to one handle, so nobody else can make it come sooner.
 
-use super::binding::Driver;
+use super::{
+    binding::Driver,
+    work::Work, //
+};
 use core::time::Duration;
 use kernel::{
     bindings,
@@ -20,6 +23,7 @@ pub(super) struct Timer<T: Driver> {
     #[pin]
     raw: Opaque<bindings::hrtimer>,
     shared: Arc<T::Shared>,
+    work: Arc<Work<T>>,
 }
 
 // SAFETY: A timer carries its own lock and belongs to no thread, and what it shares is `Send`.
@@ -30,7 +34,7 @@ unsafe impl<T: Driver> Sync for Timer<T> {}
 
 impl<T: Driver> Timer<T> {
     /// A timer that does not run yet.
-    pub(super) fn new(shared: Arc<T::Shared>) -> Result<Arc<Self>> {
+    pub(super) fn new(shared: Arc<T::Shared>, work: Arc<Work<T>>) -> Result<Arc<Self>> {
         Arc::pin_init(
             try_pin_init!(Self {
                 // SAFETY: `slot` is valid for writes, and stays where it is until `drop`.
@@ -43,6 +47,7 @@ impl<T: Driver> Timer<T> {
                     )
                 }),
                 shared,
+                work,
             }),
             GFP_KERNEL,
         )
@@ -69,7 +74,9 @@ impl<T: Driver> Timer<T> {
     unsafe extern "C" fn fire(raw: *mut bindings::hrtimer) -> bindings::hrtimer_restart {
         // SAFETY: `raw` is the field of a `Timer`, which `drop` keeps until this has returned.
         let timer = unsafe { &*container_of!(Opaque::cast_from(raw), Self, raw) };
-        T::tick(&timer.shared);
+        if T::tick(&timer.shared) {
+            timer.work.schedule();
+        }
         // An interrupt may want it sooner while this runs: its wish must not be overwritten.
         let mut armed = None;
         loop {

@@ -17,6 +17,7 @@ mod modes;
 mod module;
 mod node;
 mod poll;
+mod power;
 mod region;
 mod removal;
 mod state;
@@ -87,6 +88,8 @@ pub(crate) const ALL: &[(&str, &[Test])] = &[
     ("intx", modes::INTX),
     ("polling", modes::POLLING),
     ("storm", modes::STORM),
+    ("power", power::POWER),
+    ("hotplug", power::HOTPLUG),
     ("removal", removal::TESTS),
     ("malformed", malformed::TESTS),
 ];
@@ -144,6 +147,14 @@ impl Env {
     /// Opens the device under test.
     pub(crate) fn open(&self) -> Device {
         Device::open(self.node()).expect("open the device")
+    }
+
+    /// A counter of the device under test in debugfs.
+    pub(crate) fn counter(&self, name: &str) -> u64 {
+        let node = self.node().file_name().expect("a name").to_string_lossy();
+        let path = format!("/sys/kernel/debug/ivshmem/{node}/{name}");
+        let text = std::fs::read_to_string(&path).unwrap_or_else(|error| panic!("{path}: {error}"));
+        text.trim_end().parse().expect("a number")
     }
 
     /// Another peer of the same link.

@@ -66,14 +66,6 @@ fn attribute(env: &Env, name: &str) -> String {
     text.trim_end().into()
 }
 
-/// A counter of the device in debugfs.
-fn counter(env: &Env, name: &str) -> u64 {
-    let node = env.node().file_name().expect("a name").to_string_lossy();
-    let path = format!("/sys/kernel/debug/ivshmem/{node}/{name}");
-    let text = fs::read_to_string(&path).unwrap_or_else(|error| panic!("{path}: {error}"));
-    text.trim_end().parse().expect("a number")
-}
-
 fn self_test_passed(env: &Env) {
     assert_eq!(attribute(env, "self_test"), "passed");
 }
@@ -234,7 +226,7 @@ fn storm(env: &Env) {
     let most = LIMIT * (time.as_secs() + 1);
     assert!(counted <= most, "{counted} interrupts of {rung} doorbells");
     assert!(counted >= 1 && lost, "{counted} interrupts, lost: {lost}");
-    assert!(counter(env, "throttles") > 0);
+    assert!(env.counter("throttles") > 0);
     // In quiet it is as before.
     while wait_quiet(&device) {}
     let vector = env.vectors() - 1;
@@ -258,7 +250,7 @@ fn no_limit(env: &Env) {
     let device = env.open();
     let (_, counted, lost) = ring_for(env, &device, Duration::from_millis(500));
     assert!(counted > 0 && !lost, "{counted} interrupts, lost: {lost}");
-    assert_eq!(counter(env, "throttles"), 0);
+    assert_eq!(env.counter("throttles"), 0);
     drop(device);
     reload(env, c"");
 }
