@@ -111,6 +111,15 @@ fn root_cell_reports(prefix: &str, outcome: &Outcome, words: &str) -> Vec<TestRe
     results
 }
 
+/// What is wrong unless the console has exactly one line with `words`.
+fn once(end: &GuestEnd, words: &str) -> Vec<String> {
+    let lines = end.console.iter().filter(|line| line.contains(words));
+    match lines.count() {
+        1 => Vec::new(),
+        count => vec![format!("the console has {count} lines with `{words}`")],
+    }
+}
+
 fn last_lines(end: &GuestEnd) -> Vec<String> {
     end.console.iter().rev().take(8).rev().cloned().collect()
 }
@@ -167,7 +176,11 @@ fn device_model_dies(settings: &Settings) -> Result<Vec<TestResult>> {
     };
     let outcome = stage.converse("talk", &slow, Some(Victim::DeviceModel), false)?;
     let prefix = "device model dies";
-    let mut results = root_cell_reports(prefix, &outcome, "peer 1");
+    let mut results = root_cell_reports(prefix, &outcome, "the device is gone");
+    results.push(result(
+        &format!("{prefix}: the driver sees that the device does not answer, and says so once"),
+        once(&outcome.root, "the device has gone without notice"),
+    ));
     results.push(result(
         &format!("{prefix}: the inmate says so and ends"),
         unless(
