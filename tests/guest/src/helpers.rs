@@ -10,6 +10,7 @@ use std::io::{BufRead, BufReader, Read, Write};
 use std::os::fd::AsFd;
 use std::os::unix::process::ExitStatusExt;
 use std::process::{Child, Command, ExitStatus, Stdio};
+use std::time::Duration;
 
 /// A running helper; killed when dropped.
 #[derive(Debug)]
@@ -86,15 +87,23 @@ pub(crate) fn run(name: &str, arguments: &[&str]) {
         ("touch", [node, offset]) => touch(node, offset),
         ("wait-events", [node]) => wait_events(node),
         ("wait-poll", [node]) => wait_poll(node),
+        ("give", [node, path, mode, position]) => give(node, path, mode, position),
+        ("watch-word", [node, offset, last]) => watch_word(node, offset, last),
+        ("blocked-write", [node, value]) => blocked_write(node, value),
         ("stay", []) => stay(),
         _ => panic!("no helper `{name}` with {arguments:?}"),
     }
 }
 
-/// Says that all is done, and stays until the standard input ends.
-fn stay() {
+/// Says that its part is done.
+fn ready() {
     println!("ready");
     std::io::stdout().flush().expect("flush");
+}
+
+/// Says that all is done, and stays until the standard input ends.
+fn stay() {
+    ready();
     let mut rest = Vec::new();
     std::io::stdin().read_to_end(&mut rest).expect("read");
 }
@@ -140,8 +149,7 @@ fn touch(node: &str, offset: &str) {
 /// Waits for events without limit. Status 0 if the device goes meanwhile.
 fn wait_events(node: &str) {
     let device = Device::open(node).expect("open");
-    println!("ready");
-    std::io::stdout().flush().expect("flush");
+    ready();
     let got = device
         .events(&mut EventBuffer::new(1), Deadline::NEVER)
         .map(drop);
@@ -152,10 +160,87 @@ fn wait_events(node: &str) {
 fn wait_poll(node: &str) {
     use rustix::event::{poll, PollFd, PollFlags};
     let device = Device::open(node).expect("open");
-    println!("ready");
-    std::io::stdout().flush().expect("flush");
+    ready();
     let mut fds = [PollFd::new(&device, PollFlags::IN | PollFlags::PRI)];
     poll(&mut fds, None).expect("poll");
     let got = fds[0].revents();
     assert!(got.contains(PollFlags::HUP | PollFlags::ERR), "{got:?}");
+}
+
+/// Opens the device and sends the file to the socket `path`; unless it is open for reading only it has
+/// published 7, and one doorbell that it has not fetched. Ends.
+fn give(node: &str, path: &str, mode: &str, position: &str) {
+    use rustix::net::{sendmsg, SendAncillaryBuffer, SendAncillaryMessage, SendFlags};
+    let read_only = mode == "ro";
+    let device = Device::options()
+        .read_only(read_only)
+        .open(node)
+        .expect("open");
+    if !read_only {
+        device.set_state(7, StateFlags::default()).expect("publish");
+        let witness = Device::open(node).expect("open");
+        ring_oneself(&device, &witness);
+        // A polled device has none.
+        let mut buffer = EventBuffer::new(64);
+        let fetched = device.events(&mut buffer, Deadline::NOW).is_ok();
+        assert_eq!(fetched, device.info().vectors_enabled > 0);
+        ring_oneself(&device, &witness);
+    }
+    let position = number(position) as i64;
+    raw::lseek(&device, position, libc::SEEK_SET).expect("lseek");
+    let socket = std::os::unix::net::UnixStream::connect(path).expect("connect");
+    let mut space = [std::mem::MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
+    let mut control = SendAncillaryBuffer::new(&mut space);
+    let fds = [device.as_fd()];
+    assert!(control.push(SendAncillaryMessage::ScmRights(&fds)));
+    let byte = [std::io::IoSlice::new(b"f")];
+    sendmsg(&socket, &byte, &mut control, SendFlags::empty()).expect("sendmsg");
+    ready();
+}
+
+/// Rings ourselves on the last vector and waits until that has arrived.
+fn ring_oneself(device: &Device, witness: &Device) {
+    let info = device.info();
+    if let Some(vector) = info.vectors_enabled.checked_sub(1) {
+        device.ring(info.id, vector).expect("ring");
+        let mut buffer = EventBuffer::new(64);
+        witness
+            .events(&mut buffer, Deadline::NEVER)
+            .map(drop)
+            .expect("an event");
+    }
+}
+
+/// Looks at a word after each event, until it says `last`.
+fn watch_word(node: &str, offset: &str, last: &str) {
+    let device = Device::open(node).expect("open");
+    let (offset, last) = (number(offset), number(last) as u32);
+    let mut buffer = EventBuffer::new(64);
+    ready();
+    while device.read_word(offset).expect("read") != last {
+        let events = device.events(&mut buffer, Deadline::NEVER);
+        events.map(drop).expect("an event");
+    }
+}
+
+/// Publishes a state, and then writes from a page that never comes.
+fn blocked_write(node: &str, value: &str) {
+    let device = Device::open(node).expect("open");
+    let value = number(value) as u32;
+    device
+        .set_state(value, StateFlags::default())
+        .expect("publish");
+    let memory = raw::Unresolved::new();
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            assert!(
+                memory.somebody_waits(Duration::from_secs(60)),
+                "nobody does"
+            );
+            ready();
+        });
+        let (map, offset) = (memory.map(), device.info().output.offset);
+        let got = map.pwrite_at(&device, memory.missing(), 64, offset);
+        panic!("the page has come: {got:?}");
+    });
 }

@@ -7,14 +7,20 @@
 
 #[cfg(target_arch = "x86_64")]
 mod call32;
+mod perf;
+mod uring;
+mod userfault;
 
 use rustix::io::Errno;
 use std::ffi::c_void;
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
 use std::ptr::null_mut;
 
 #[cfg(target_arch = "x86_64")]
 pub(crate) use call32::Call32;
+pub(crate) use perf::{perf_counter, Sampler};
+pub(crate) use uring::Ring;
+pub(crate) use userfault::Unresolved;
 
 /// The result of a raw call.
 pub(crate) type Outcome = Result<usize, Errno>;
@@ -135,12 +141,39 @@ pub(crate) fn preadv(fd: impl AsFd, slices: &mut [&mut [u8]], offset: i64) -> Ou
     outcome(unsafe { libc::preadv(fd, vector.as_ptr(), count, offset) })
 }
 
+/// preadv2 with flags (RWF_*).
+pub(crate) fn preadv2(fd: impl AsFd, bytes: &mut [u8], offset: i64, flags: i32) -> Outcome {
+    let fd = fd.as_fd().as_raw_fd();
+    let vector = libc::iovec {
+        iov_base: bytes.as_mut_ptr().cast(),
+        iov_len: bytes.len(),
+    };
+    // SAFETY: the kernel writes at most the slice.
+    outcome(unsafe { libc::preadv2(fd, &vector, 1, offset, flags) })
+}
+
+/// pwritev2 with flags (RWF_*).
+pub(crate) fn pwritev2(fd: impl AsFd, bytes: &[u8], offset: i64, flags: i32) -> Outcome {
+    let fd = fd.as_fd().as_raw_fd();
+    let vector = libc::iovec {
+        iov_base: bytes.as_ptr().cast_mut().cast(),
+        iov_len: bytes.len(),
+    };
+    // SAFETY: the kernel only reads, at most the slice.
+    outcome(unsafe { libc::pwritev2(fd, &vector, 1, offset, flags) })
+}
+
 /// A mapping, made with any rights.
 #[derive(Debug)]
 pub(crate) struct Map {
     base: *mut u8,
     length: usize,
 }
+
+// SAFETY: it may be used by any thread: all accesses are volatile, or the kernel's.
+unsafe impl Send for Map {}
+// SAFETY: as above; there are no references into the memory.
+unsafe impl Sync for Map {}
 
 /// mmap; `fd` of `None` gives anonymous memory.
 pub(crate) fn mmap(
@@ -256,6 +289,39 @@ impl Map {
         outcome(unsafe { libc::ioctl(fd.as_fd().as_raw_fd(), number as _, self.base) } as isize)
     }
 
+    /// pread into `length` bytes of it from `at` on.
+    pub(crate) fn pread_at(&self, fd: impl AsFd, at: usize, length: usize, offset: u64) -> Outcome {
+        let (fd, base) = (fd.as_fd().as_raw_fd(), self.part(at, length));
+        // SAFETY: the kernel writes into the mapping, to which there are no references.
+        outcome(unsafe { libc::pread(fd, base.cast(), length, offset as i64) })
+    }
+
+    /// pwrite from `length` bytes of it from `at` on.
+    pub(crate) fn pwrite_at(
+        &self,
+        fd: impl AsFd,
+        at: usize,
+        length: usize,
+        offset: u64,
+    ) -> Outcome {
+        let (fd, base) = (fd.as_fd().as_raw_fd(), self.part(at, length));
+        // SAFETY: the kernel only reads.
+        outcome(unsafe { libc::pwrite(fd, base.cast(), length, offset as i64) })
+    }
+
+    /// An ioctl whose argument lies at `at`.
+    pub(crate) fn ioctl_at(&self, fd: impl AsFd, number: u32, at: usize) -> Outcome {
+        let base = self.part(at, size_of_call(number));
+        // SAFETY: the kernel reaches at most `size_of_call` bytes, all in the mapping.
+        outcome(unsafe { libc::ioctl(fd.as_fd().as_raw_fd(), number as _, base) } as isize)
+    }
+
+    /// The address of `length` bytes from `at` on.
+    fn part(&self, at: usize, length: usize) -> *mut u8 {
+        assert!(at + length <= self.length);
+        self.base.wrapping_add(at)
+    }
+
     /// Its address, to be given to the kernel as a place for records.
     pub(crate) fn address(&self) -> u64 {
         self.base as u64
@@ -292,6 +358,18 @@ pub(crate) fn alarm_every(milliseconds: i64, restart: bool) {
     }
 }
 
+/// Takes all privileges from this process for good.
+pub(crate) fn become_nobody() {
+    let nobody = 65534;
+    // SAFETY: touches no memory.
+    let done = unsafe {
+        libc::setgroups(0, std::ptr::null())
+            | libc::setresgid(nobody, nobody, nobody)
+            | libc::setresuid(nobody, nobody, nobody)
+    };
+    assert_eq!(done, 0, "{}", std::io::Error::last_os_error());
+}
+
 /// Runs `work` in a forked child and waits for it; panics unless it ends well.
 ///
 /// For programs of one thread only: in a child of several, locks may be held for ever.
@@ -324,30 +402,6 @@ fn status_of_child(work: impl FnOnce()) -> i32 {
             status
         }
     }
-}
-
-/// Opens a perf counter of a tracepoint, for this thread on all processors.
-pub(crate) fn perf_counter(tracepoint: u64) -> Result<OwnedFd, Errno> {
-    const SIZE: u32 = 64;
-    const TYPE_TRACEPOINT: u32 = 2;
-    // struct perf_event_attr, first version: type, size, config; then all zero.
-    let mut attributes = [0u64; SIZE as usize / 8];
-    attributes[0] = u64::from(TYPE_TRACEPOINT) | (u64::from(SIZE) << 32);
-    attributes[1] = tracepoint;
-    let (this_thread, any_processor, no_group, no_flags) = (0, -1, -1, 0);
-    // SAFETY: the structure is as long as it says.
-    let result = outcome(unsafe {
-        libc::syscall(
-            libc::SYS_perf_event_open,
-            attributes.as_mut_ptr(),
-            this_thread,
-            any_processor,
-            no_group,
-            no_flags,
-        )
-    } as isize)?;
-    // SAFETY: a new descriptor, ours alone.
-    Ok(unsafe { OwnedFd::from_raw_fd(result as i32) })
 }
 
 /// The bytes of a structure.

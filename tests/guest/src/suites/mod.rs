@@ -5,6 +5,7 @@
 //! in a process of its own, after all devices of the plan have been found bound. The first device
 //! of the plan is the one under test; the second, where there is one, another peer of its link.
 
+mod buffers;
 #[cfg(target_arch = "x86_64")]
 mod compat;
 mod events;
@@ -16,10 +17,12 @@ mod mapping;
 mod modes;
 mod module;
 mod node;
+mod nowait;
 mod poll;
 mod power;
 mod region;
 mod removal;
+mod sharing;
 mod state;
 mod subscription;
 mod tracing;
@@ -75,8 +78,11 @@ pub(crate) const ALL: &[(&str, &[Test])] = &[
     ("ioctl", ioctl::TESTS),
     ("state", state::TESTS),
     ("events", events::TESTS),
+    ("sharing", sharing::TESTS),
     ("subscription", subscription::TESTS),
     ("poll", poll::TESTS),
+    ("nowait", nowait::TESTS),
+    ("buffers", buffers::TESTS),
     ("inmate", inmate::TESTS),
     #[cfg(target_arch = "x86_64")]
     ("compat", compat::TESTS),
@@ -107,6 +113,13 @@ fn good_devices(plan: &Plan) -> usize {
         .count()
 }
 
+/// Whether the devices interrupt. One that offers MSI-X has no INTx to fall back to.
+fn interrupts(plan: &Plan) -> bool {
+    let words = std::fs::read_to_string("/proc/cmdline").unwrap_or_default();
+    let nomsi = words.split_whitespace().any(|word| word == "pci=nomsi");
+    good_devices(plan) >= 1 && (plan.devices[0].vectors == 0 || !nomsi)
+}
+
 /// What a test works with.
 pub(crate) struct Env {
     /// The plan of this guest.
@@ -134,9 +147,10 @@ impl Env {
         &self.nodes[0].0
     }
 
-    /// Vectors of the device under test that interrupt: of more, the driver takes no more.
+    /// Vectors of the device under test that interrupt: of more, the driver takes no more. The INTx
+    /// line counts as one.
     pub(crate) fn vectors(&self) -> u32 {
-        self.expected().vectors.min(system::VECTORS_MAX)
+        self.expected().vectors.clamp(1, system::VECTORS_MAX)
     }
 
     /// The file of the device under test.

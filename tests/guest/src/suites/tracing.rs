@@ -15,6 +15,14 @@ pub(super) const TESTS: &[Test] = &[
     Test::new("removal, and a page fault after it, are traced", removal),
     Test::new("a storm is traced, counted and shown", storm),
     Test::new("perf counts what a thread does", perf),
+    Test::new(
+        "perf records each doorbell, its fields where the format file says",
+        perf_fields,
+    ),
+    Test::new(
+        "each event has a format file that trace-cmd can read",
+        formats,
+    ),
     Test::new("what is off is not traced", off),
     Test::new("the module can be unloaded while it is traced", unload),
 ];
@@ -178,12 +186,121 @@ fn storm(env: &Env) {
     system::unload_module().expect("unload");
 }
 
+/// The number of an event, by which perf asks for it.
+fn id(event: &str) -> u64 {
+    let path = Path::new(TRACING).join("events/ivshmem").join(event);
+    let text = fs::read_to_string(path.join("id")).expect(event);
+    text.trim().parse().expect("a number")
+}
+
+/// A field of an event, as its format file describes it.
+#[derive(Debug)]
+struct Field {
+    name: String,
+    offset: usize,
+    size: usize,
+}
+
+impl Field {
+    /// Reads a line like `field:u32 peer; offset:12; size:4; signed:0;`.
+    fn parse(line: &str) -> Option<Self> {
+        let parts = line.trim().strip_prefix("field:")?;
+        let mut parts = parts.split(';').map(str::trim);
+        let name = parts.next()?.rsplit(' ').next()?.into();
+        let mut number = |key: &str| parts.next()?.strip_prefix(key)?.parse().ok();
+        Some(Self {
+            name,
+            offset: number("offset:")?,
+            size: number("size:")?,
+        })
+    }
+
+    /// Its value in a raw record.
+    fn of(&self, record: &[u8]) -> u64 {
+        let bytes = &record[self.offset..self.offset + self.size];
+        let mut value = [0; 8];
+        // A byte order that puts the lowest byte first, as on all machines that we know.
+        value[..bytes.len()].copy_from_slice(bytes);
+        u64::from_le_bytes(value)
+    }
+}
+
+/// The fields of an event that are its own, and its format file.
+fn format(event: &str) -> (Vec<Field>, String) {
+    let path = Path::new(TRACING).join("events/ivshmem").join(event);
+    let text = fs::read_to_string(path.join("format")).expect(event);
+    let fields = text.lines().filter_map(Field::parse);
+    let own = fields.filter(|field| !field.name.starts_with("common_"));
+    (own.collect(), text)
+}
+
+/// Events with their fields, as Documentation/observing.md has them.
+const EVENTS: &[(&str, &[&str])] = &[
+    ("ivshmem_interrupt", &["device", "vector"]),
+    ("ivshmem_doorbell", &["device", "peer", "vector"]),
+    ("ivshmem_state_set", &["device", "state"]),
+    (
+        "ivshmem_state_change",
+        &["device", "peer", "old_state", "new_state"],
+    ),
+    ("ivshmem_throttle", &["device"]),
+    ("ivshmem_may_have_lost", &["device"]),
+    ("ivshmem_open", &["device", "file"]),
+    ("ivshmem_release", &["device", "file"]),
+    ("ivshmem_fault", &["device", "offset", "writable", "mapped"]),
+    ("ivshmem_gone", &["device"]),
+];
+
+fn formats(_: &Env) {
+    let folder = fs::read_dir(Path::new(TRACING).join("events/ivshmem")).expect("events");
+    let folders = folder.flatten().filter(|entry| entry.path().is_dir());
+    let mut there: Vec<String> = folders
+        .map(|entry| entry.file_name().into_string().expect("plain"))
+        .collect();
+    there.sort();
+    let mut listed: Vec<&str> = EVENTS.iter().map(|(event, _)| *event).collect();
+    listed.sort_unstable();
+    assert_eq!(there, listed);
+    for (event, wanted) in EVENTS {
+        let (mut fields, text) = format(event);
+        fields.sort_by_key(|field| field.offset);
+        let names: Vec<&str> = fields.iter().map(|field| field.name.as_str()).collect();
+        assert_eq!(names, *wanted, "{event}");
+        for pair in fields.windows(2) {
+            assert!(pair[0].offset + pair[0].size <= pair[1].offset, "{text}");
+        }
+        // What trace-cmd prints with: each field of the structure by its name.
+        let print = text.lines().find(|line| line.starts_with("print fmt: "));
+        let print = print.expect("how to print it");
+        for name in names {
+            assert!(print.contains(&format!("REC->{name}")), "{print}");
+        }
+    }
+}
+
+fn perf_fields(env: &Env) {
+    let device = env.open();
+    let own = device.info().id;
+    let sampler = raw::Sampler::new(id("ivshmem_doorbell")).expect("perf");
+    let vectors = device.info().vectors.min(8);
+    for vector in 0..vectors {
+        device.ring(own, vector).expect("ring");
+    }
+    let (fields, text) = format("ivshmem_doorbell");
+    let records = sampler.records();
+    let values: Vec<Vec<u64>> = records
+        .iter()
+        .map(|record| fields.iter().map(|field| field.of(record)).collect())
+        .collect();
+    let number = u64::from(number(env.node()));
+    let wanted: Vec<Vec<u64>> = (0..vectors)
+        .map(|vector| vec![number, own.into(), vector.into()])
+        .collect();
+    assert_eq!(values, wanted, "{text}");
+    assert!(sampler.records().is_empty(), "nothing has happened since");
+}
+
 fn perf(env: &Env) {
-    let id = |event: &str| -> u64 {
-        let path = Path::new(TRACING).join("events/ivshmem").join(event);
-        let text = fs::read_to_string(path.join("id")).expect(event);
-        text.trim().parse().expect("a number")
-    };
     let device = env.open();
     let (own, vector) = (device.info().id, device.info().vectors_enabled - 1);
     let rung = raw::perf_counter(id("ivshmem_doorbell")).expect("perf");
