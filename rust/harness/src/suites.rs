@@ -175,6 +175,19 @@ fn boots() -> Vec<Boot> {
                 ..usual()
             }),
         ),
+        // With larger pages than 4 KiB some sections can be mapped, and others not: these together are
+        // whole pages, but none of them is.
+        Boot::new(
+            "sections of many sizes",
+            &["info", "mapping"],
+            two_peers(&DevicePlan {
+                peers: 4,
+                state_size: 0x4000,
+                rw_size: 0x4000,
+                output_size: 0x2000,
+                ..usual()
+            }),
+        ),
         Boot::new(
             "many peers and vectors, no read/write section",
             CORE,

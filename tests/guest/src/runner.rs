@@ -32,7 +32,7 @@ pub(crate) fn run_suites(plan: &Plan, report: &mut Report) -> io::Result<()> {
             continue;
         };
         for (number, test) in tests.iter().enumerate() {
-            if !(test.fits)(plan) {
+            if !test.is_for(plan) {
                 continue;
             }
             let outcome = match system::ensure_settled(plan) {

@@ -2,7 +2,7 @@
 //! `IVSHMEM_IOC_INFO` tells what the device model was told to be.
 
 use super::{Env, Test};
-use ivshmem::{uapi, InterruptMode};
+use ivshmem::{uapi, InterruptMode, Section};
 
 pub(super) const TESTS: &[Test] = &[
     Test::new(
@@ -68,10 +68,15 @@ fn rights(env: &Env) {
 fn mappable(env: &Env) {
     let info = *env.open().info();
     let page = rustix::param::page_size() as u64;
-    for section in [info.state_table, info.rw, info.outputs, info.output] {
-        let on_borders = section.size > 0 && section.offset % page == 0 && section.size % page == 0;
-        assert_eq!(section.is_mappable(), on_borders, "{section:?}");
+    let on_borders = |section: Section| {
+        section.size > 0 && section.offset % page == 0 && section.size % page == 0
+    };
+    for section in [info.state_table, info.rw, info.output] {
+        assert_eq!(section.is_mappable(), on_borders(section), "{section:?}");
     }
+    // All together, if each of them: not several that only together are whole pages.
+    let each = on_borders(info.output);
+    assert_eq!(info.outputs.is_mappable(), each, "{:?}", info.outputs);
 }
 
 fn abi(env: &Env) {

@@ -19,38 +19,51 @@ pub(super) const TESTS: &[Test] = &[
     Test::new(
         "the whole region can be mapped for reading, not for writing",
         whole,
-    ),
+    )
+    .of_whole_pages(),
     Test::new(
         "a mapping that is writable lies within one section of this peer",
         one_section,
-    ),
+    )
+    .of_whole_pages(),
     Test::new("offset and length out of range are refused", out_of_range),
     Test::new(
         "mprotect cannot make a read-only mapping writable or executable",
         no_upgrade,
-    ),
+    )
+    .of_whole_pages(),
     Test::new(
         "mprotect can take the right to write away and give it back",
         downgrade,
-    ),
-    Test::new("mremap cannot grow a mapping", no_growth),
+    )
+    .of_whole_pages(),
+    Test::new("mremap cannot grow a mapping", no_growth).of_whole_pages(),
     Test::new(
         "a mapping shows what pread shows, and stores through it arrive",
         contents,
-    ),
+    )
+    .of_whole_pages(),
     Test::two_peers(
         "stores through a mapping are seen by the other peer",
         other_peer,
-    ),
+    )
+    .of_whole_pages(),
     Test::new(
         "a store to a read-only mapping kills the program and changes nothing",
         store_dies,
-    ),
+    )
+    .of_whole_pages(),
     Test::new(
         "a mapping outlives the descriptor and a child inherits it",
         outlives,
-    ),
-    Test::new("MAP_POPULATE brings all pages in", populate),
+    )
+    .of_whole_pages(),
+    Test::new(
+        "a section that is not whole pages: info says so, mmap refuses, read and write reach it",
+        partial_pages,
+    )
+    .of_partial_pages(),
+    Test::new("MAP_POPULATE brings all pages in", populate).of_whole_pages(),
 ];
 
 /// A way to open the file.
@@ -77,6 +90,7 @@ fn modes(env: &Env) -> Vec<Mode> {
 
 fn matrix(env: &Env) {
     let device = env.open();
+    let page = rustix::param::page_size() as u64;
     let protections = [
         PROT_NONE,
         PROT_READ,
@@ -90,12 +104,16 @@ fn matrix(env: &Env) {
         for mode in modes(env) {
             for protection in protections {
                 let wants_write = protection & PROT_WRITE != 0;
-                // The kernel wants a readable file for any mapping, and for a writable one a file
-                // open for both, before it asks the driver.
-                let expected = if !mode.readable || wants_write && !mode.writable {
+                // The kernel wants an offset on a page, a readable file for any mapping, and for a
+                // writable one a file open for both, before it asks the driver.
+                let expected = if section.offset % page != 0 {
+                    Err(Errno::INVAL)
+                } else if !mode.readable || wants_write && !mode.writable {
                     Err(Errno::ACCESS)
                 } else if protection & PROT_EXEC != 0 {
                     Err(Errno::PERM)
+                } else if section.size % page != 0 {
+                    Err(Errno::NXIO)
                 } else if wants_write && !section.is_writable() {
                     Err(Errno::ACCESS)
                 } else {
@@ -357,6 +375,43 @@ fn outlives(env: &Env) {
     assert_eq!(second.read_word(section.offset), Ok(4711));
     raw::in_child(|| map.word(0).expect("inside").store(4712, Ordering::Relaxed));
     assert_eq!(map.word(0).expect("inside").load(Ordering::Relaxed), 4712);
+}
+
+fn partial_pages(env: &Env) {
+    let (device, page) = (env.open(), rustix::param::page_size());
+    let size = device.info().region_size as usize;
+    let map = |offset: u64, length: usize| {
+        let file = Some(device.as_fd());
+        raw::mmap(file, offset as i64, length, PROT_READ, MAP_SHARED).map(drop)
+    };
+    let is_whole = |value: u64| value % page as u64 == 0;
+    let mut partial = 0;
+    for (name, section) in sections(&device) {
+        let whole = is_whole(section.offset) && is_whole(section.size);
+        assert_eq!(section.is_mappable(), whole, "{name}");
+        if whole {
+            continue;
+        }
+        partial += 1;
+        // The pages that it has a part in show it to nobody.
+        let first = section.offset / page as u64 * page as u64;
+        assert_eq!(map(first, page), Err(Errno::NXIO), "first page of {name}");
+        let last = (section.end() - 1) / page as u64 * page as u64;
+        assert_eq!(map(last, page), Err(Errno::NXIO), "last page of {name}");
+        let library = device.map(section).map(drop);
+        assert!(matches!(library, Err(ivshmem::Error::Map { .. })), "{name}");
+        let mut byte = [0];
+        for offset in [section.offset, section.end() - 1] {
+            assert_eq!(device.read_at(&mut byte, offset), Ok(1), "{name}");
+        }
+        if section.is_writable() {
+            assert_eq!(device.write_at(&[0x5a], section.end() - 1), Ok(1));
+            assert_eq!(device.read_at(&mut byte, section.end() - 1), Ok(1));
+            assert_eq!(byte, [0x5a], "{name}");
+        }
+    }
+    assert!(partial > 0, "all sections are whole pages");
+    assert_eq!(map(0, size), Err(Errno::NXIO), "the whole region");
 }
 
 fn populate(env: &Env) {

@@ -44,7 +44,9 @@ pub(crate) struct Test {
     /// The test itself.
     pub(crate) run: fn(&Env),
     /// Whether the devices of a plan have what the test needs.
-    pub(crate) fits: fn(&Plan) -> bool,
+    fits: fn(&Plan) -> bool,
+    /// Whether it needs sections that are whole pages of the running kernel, or some that are not.
+    whole_pages: Option<bool>,
 }
 
 impl Test {
@@ -54,6 +56,7 @@ impl Test {
             name,
             run,
             fits: |plan| good_devices(plan) >= 1,
+            whole_pages: None,
         }
     }
 
@@ -67,6 +70,24 @@ impl Test {
     const fn only_if(mut self, fits: fn(&Plan) -> bool) -> Self {
         self.fits = fits;
         self
+    }
+
+    /// A test that maps sections, so all of them must be whole pages of the running kernel.
+    const fn of_whole_pages(mut self) -> Self {
+        self.whole_pages = Some(true);
+        self
+    }
+
+    /// A test about sections that are not whole pages of the running kernel.
+    const fn of_partial_pages(mut self) -> Self {
+        self.whole_pages = Some(false);
+        self
+    }
+
+    /// Whether it is a test for a guest with this plan and kernel.
+    pub(crate) fn is_for(&self, plan: &Plan) -> bool {
+        let pages = self.whole_pages;
+        (self.fits)(plan) && pages.is_none_or(|whole| whole == has_whole_pages(plan))
     }
 }
 
@@ -118,6 +139,17 @@ fn interrupts(plan: &Plan) -> bool {
     let words = std::fs::read_to_string("/proc/cmdline").unwrap_or_default();
     let nomsi = words.split_whitespace().any(|word| word == "pci=nomsi");
     good_devices(plan) >= 1 && (plan.devices[0].vectors == 0 || !nomsi)
+}
+
+/// Whether the sections of the device under test are whole pages of the running kernel.
+fn has_whole_pages(plan: &Plan) -> bool {
+    let page = rustix::param::page_size() as u64;
+    let good = plan.devices.iter().find(|device| device.fault.is_none());
+    good.is_some_and(|device| {
+        [device.state_size, device.rw_size, device.output_size]
+            .iter()
+            .all(|size| size % page == 0)
+    })
 }
 
 /// What a test works with.

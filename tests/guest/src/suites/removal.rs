@@ -26,12 +26,14 @@ pub(super) const TESTS: &[Test] = &[
     Test::new(
         "unbind with a live mapping: touching it raises SIGBUS",
         live_mapping,
-    ),
+    )
+    .of_whole_pages(),
     Test::new(
         "unbind with a mapping never touched: touching it raises SIGBUS",
         untouched_mapping,
-    ),
-    Test::new("unbind does not wait for user space", does_not_wait),
+    )
+    .of_whole_pages(),
+    Test::new("unbind does not wait for user space", does_not_wait).of_whole_pages(),
     Test::two_peers(
         "unbind takes the published state back, and the other peer sees it",
         state_gone,
@@ -40,12 +42,13 @@ pub(super) const TESTS: &[Test] = &[
     Test::new(
         "rebind gives a fresh device, and old files stay dead",
         rebind,
-    ),
+    )
+    .of_whole_pages(),
     Test::new(
         "sysfs remove and rescan bring the device back",
         remove_rescan,
     ),
-    Test::new("unbind and rebind many times with files open", many_times),
+    Test::new("unbind and rebind many times with files open", many_times).of_whole_pages(),
     Test::new(
         "rmmod after unbind is refused while a dead file is open, and clean afterwards",
         module,
@@ -87,7 +90,11 @@ fn calls(env: &Env) {
         assert_eq!(got, Err(Error::Gone));
     }
     assert_eq!(
-        device.map(info.rw).map(drop).map_err(|error| error.errno()),
+        // It begins on a page of every kernel.
+        device
+            .map(info.state_table)
+            .map(drop)
+            .map_err(|error| error.errno()),
         Err(Some(Errno::NODEV))
     );
     assert_eq!(raw::lseek(&device, 0, libc::SEEK_END), Err(Errno::NODEV));

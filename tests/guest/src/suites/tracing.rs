@@ -10,9 +10,9 @@ use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
 
 pub(super) const TESTS: &[Test] = &[
-    Test::new("each thing that a program does is traced", program),
+    Test::new("each thing that a program does is traced", program).of_whole_pages(),
     Test::two_peers("a change of another peer's state is traced", state_change),
-    Test::new("removal, and a page fault after it, are traced", removal),
+    Test::new("removal, and a page fault after it, are traced", removal).of_whole_pages(),
     Test::new("a storm is traced, counted and shown", storm),
     Test::new("perf counts what a thread does", perf),
     Test::new(
