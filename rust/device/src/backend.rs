@@ -19,6 +19,7 @@ use ivshmem_protocol::layout::Section;
 use std::fs::File;
 use std::io;
 use std::os::fd::RawFd;
+use std::thread;
 use vfio_bindings::bindings::vfio::vfio_region_info;
 use vfio_bindings::bindings::vfio::vfio_region_sparse_mmap_area;
 use vfio_bindings::bindings::vfio::VFIO_IRQ_INFO_AUTOMASKED;
@@ -142,6 +143,16 @@ impl Backend {
         }
     }
 
+    /// A device that answers slowly does so without keeping others from the link.
+    fn answer_slowly(&self, space: Space) {
+        if matches!(space, Space::Config | Space::Registers) {
+            let delay = self.link.lock().delay(self.peer);
+            if !delay.is_zero() {
+                thread::sleep(delay);
+            }
+        }
+    }
+
     fn space(&self, region: u32) -> Option<Space> {
         match region {
             VFIO_PCI_BAR0_REGION_INDEX => Some(Space::Registers),
@@ -157,6 +168,7 @@ impl ServerBackend for Backend {
     fn region_read(&mut self, region: u32, offset: u64, data: &mut [u8]) -> io::Result<()> {
         self.attached();
         if let Some(space) = self.space(region) {
+            self.answer_slowly(space);
             self.link.lock().read(self.peer, space, offset, data);
             tracing::trace!(peer = self.peer, ?space, offset, ?data, "read");
         }
@@ -167,6 +179,7 @@ impl ServerBackend for Backend {
         self.attached();
         if let Some(space) = self.space(region) {
             tracing::trace!(peer = self.peer, ?space, offset, ?data, "write");
+            self.answer_slowly(space);
             self.link.lock().write(self.peer, space, offset, data);
         }
         Ok(())

@@ -146,6 +146,16 @@ impl ConfigSpace {
         u32::from(self.u16_at(at)) | (u32::from(self.u16_at(at + 2)) << 16)
     }
 
+    /// Puts the numbers in the vendor capability right that a fault has changed.
+    pub(crate) fn rebuild_capability(&mut self, spec: &LinkSpec) {
+        let fresh = Self::new(spec);
+        let place = usize::from(VENDOR_CAPABILITY)..usize::from(MSIX_CAPABILITY);
+        let control = self.bytes[PRIVILEGED_CONTROL];
+        self.bytes[place.clone()].copy_from_slice(&fresh.bytes[place]);
+        self.bytes[PRIVILEGED_CONTROL] = control & capability::CONTROL_ONE_SHOT;
+        self.follow_memory_bar();
+    }
+
     /// The bytes, for a fault to change.
     pub(crate) fn bytes_mut(&mut self) -> &mut [u8; SIZE] {
         &mut self.bytes

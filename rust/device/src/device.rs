@@ -15,6 +15,7 @@ use crate::register;
 use crate::register::Register;
 use crate::spec::LinkSpec;
 use crate::statistics;
+use crate::trouble::Trouble;
 use std::sync::Arc;
 
 /// Vector control dword of an MSI-X table entry: bit 0 masks it, and is set after reset.
@@ -31,6 +32,7 @@ pub(crate) struct Device {
     pub(crate) int_ctrl: bool,
     pub(crate) state: u32,
     pub(crate) present: bool,
+    pub(crate) trouble: Trouble,
     pub(crate) statistics: statistics::Peer,
 }
 
@@ -45,6 +47,7 @@ impl Device {
             int_ctrl: false,
             state: 0,
             present: false,
+            trouble: Trouble::default(),
             statistics: statistics::Peer {
                 id,
                 ..Default::default()
@@ -68,6 +71,7 @@ impl Device {
         for fault in spec.faults(self.id) {
             fault.malform_config(self.config.bytes_mut(), &spec);
         }
+        self.malform_at_random();
         self.show_address();
     }
 
@@ -82,15 +86,57 @@ impl Device {
         for fault in self.spec.faults(self.id) {
             self.config.change_address(|address| fault.address(address));
         }
+        if let Some(hostile) = self.trouble.hostile() {
+            self.config
+                .change_address(|address| hostile.address(address));
+        }
+    }
+
+    /// If the device is hostile, changes numbers of its configuration space.
+    fn malform_at_random(&mut self) {
+        if let Some(hostile) = self.trouble.hostile() {
+            hostile.malform_config(self.config.bytes_mut());
+        }
+    }
+
+    /// Answers nonsense from now on, as [`Trouble::become_hostile`] says.
+    pub(crate) fn become_hostile(&mut self, seed: u64) {
+        self.trouble.become_hostile(seed);
+        self.malform_at_random();
+        self.show_address();
+    }
+
+    /// Answers truly again, as if it always had.
+    pub(crate) fn become_friendly(&mut self) {
+        self.trouble.become_friendly();
+        self.config.rebuild_capability(&self.spec);
+        for fault in self.spec.faults(self.id) {
+            fault.malform_config(self.config.bytes_mut(), &self.spec);
+        }
+        self.show_address();
+    }
+
+    /// Whether the device is gone, at an access that is to be counted then.
+    fn is_gone(&mut self) -> bool {
+        if self.trouble.is_gone {
+            self.statistics.faults.gone_accesses += 1;
+        }
+        self.trouble.is_gone
     }
 
     pub(crate) fn config_read(&mut self, offset: u64, data: &mut [u8]) {
         self.statistics.config_reads += 1;
+        if self.is_gone() {
+            return data.fill(0xff);
+        }
         self.config.read(offset, data);
     }
 
     pub(crate) fn config_write(&mut self, offset: u64, data: &[u8]) {
         self.statistics.config_writes += 1;
+        if self.is_gone() {
+            return;
+        }
         if self.config.write(offset, data) == ConfigWrite::Forbidden {
             self.statistics.fatal.config_writes += 1;
         }
@@ -111,7 +157,7 @@ impl Device {
 
     /// Decides which register an access to BAR 0 means, and counts it. [`None`] if the access has
     /// no effect and reads 0.
-    pub(crate) fn register_at(&mut self, offset: u64, len: usize) -> Option<Register> {
+    fn register_at(&mut self, offset: u64, len: usize) -> Option<Register> {
         let fatal = &mut self.statistics.fatal;
         let register = Register::at(offset);
         if !self.config.memory_decoding() {
@@ -129,7 +175,7 @@ impl Device {
     }
 
     /// What `register` reads.
-    pub(crate) fn register_value(&self, register: Register) -> u32 {
+    pub(crate) fn register_value(&mut self, register: Register) -> u32 {
         let options = self.spec.options();
         let value = match register {
             Register::Id => self.id.into(),
@@ -139,9 +185,13 @@ impl Device {
             Register::State => self.state,
         };
         let mut faults = self.spec.faults(self.id);
-        faults
+        let value = faults
             .find_map(|fault| fault.register(register, &self.spec))
-            .unwrap_or(value)
+            .unwrap_or(value);
+        match self.trouble.hostile() {
+            Some(hostile) => hostile.register(value),
+            None => value,
+        }
     }
 
     /// Interrupts this device as Jailhouse does: what cannot be delivered now is gone, and one-shot
@@ -164,11 +214,16 @@ impl Device {
             NotDelivered::BusMasterOff => dropped.bus_master_off += 1,
             NotDelivered::VectorOff => dropped.vector_off += 1,
             NotDelivered::IntxDisabled => dropped.intx_disabled += 1,
+            NotDelivered::Gone => dropped.gone += 1,
+            NotDelivered::Lost => dropped.lost += 1,
         }
         interrupts.vector(vector).dropped += 1;
     }
 
     fn try_interrupt(&mut self, vector: u16) -> Result<(), NotDelivered> {
+        if self.trouble.is_gone {
+            return Err(NotDelivered::Gone);
+        }
         if !self.int_ctrl {
             return Err(NotDelivered::Disabled);
         }
@@ -178,6 +233,9 @@ impl Device {
         if self.spec.options().vectors == 0 {
             if self.config.intx_disabled() {
                 return Err(NotDelivered::IntxDisabled);
+            }
+            if self.trouble.loses_interrupt() {
+                return Err(NotDelivered::Lost);
             }
             return match self.lines.raise_intx() {
                 Raised::Now => Ok(()),
@@ -194,6 +252,9 @@ impl Device {
         if !self.config.bus_master() {
             return Err(NotDelivered::BusMasterOff);
         }
+        if self.trouble.loses_interrupt() {
+            return Err(NotDelivered::Lost);
+        }
         if !self.lines.raise_vector(vector) {
             return Err(NotDelivered::VectorOff);
         }
@@ -203,6 +264,9 @@ impl Device {
     /// Reads BAR 1. Clients that emulate the table themselves, as QEMU does, read only the pending
     /// bits here, which are always 0.
     pub(crate) fn msix_read(&mut self, offset: u64, data: &mut [u8]) {
+        if self.is_gone() {
+            return data.fill(0xff);
+        }
         data.fill(self.nothing());
         if let Some(at) = self.msix_entry(offset, data.len(), false) {
             data.copy_from_slice(&self.msix_table[at..at + data.len()]);
@@ -212,6 +276,9 @@ impl Device {
     /// Writes BAR 1. What a client writes to the table is kept for it to read, and has no effect:
     /// it says with SET_IRQS which vectors it wants.
     pub(crate) fn msix_write(&mut self, offset: u64, data: &[u8]) {
+        if self.is_gone() {
+            return;
+        }
         if let Some(at) = self.msix_entry(offset, data.len(), true) {
             self.msix_table[at..at + data.len()].copy_from_slice(data);
         }
@@ -237,7 +304,7 @@ impl Device {
     }
 
     /// Counts an access to BAR 0 in `registers`.
-    pub(crate) fn count(registers: &mut statistics::Registers, register: Option<Register>) {
+    fn count(registers: &mut statistics::Registers, register: Option<Register>) {
         *match register {
             Some(Register::Id) => &mut registers.id,
             Some(Register::MaxPeers) => &mut registers.max_peers,
@@ -257,8 +324,23 @@ impl Device {
         }
     }
 
+    /// Decides which register a write to BAR 0 means, and counts it. [`None`] if it has no effect.
+    pub(crate) fn register_written(&mut self, offset: u64, len: usize) -> Option<Register> {
+        if self.is_gone() {
+            Self::count(&mut self.statistics.register_writes, Register::at(offset));
+            return None;
+        }
+        let register = self.register_at(offset, len);
+        Self::count(&mut self.statistics.register_writes, register);
+        register
+    }
+
     /// Reads BAR 0.
     pub(crate) fn register_read(&mut self, offset: u64, data: &mut [u8]) {
+        if self.is_gone() {
+            Self::count(&mut self.statistics.register_reads, Register::at(offset));
+            return data.fill(0xff);
+        }
         let register = self.register_at(offset, data.len());
         Self::count(&mut self.statistics.register_reads, register);
         match register {
@@ -278,4 +360,8 @@ enum NotDelivered {
     BusMasterOff,
     VectorOff,
     IntxDisabled,
+    /// The device is gone, as a fault.
+    Gone,
+    /// Nothing was wrong but the fault.
+    Lost,
 }

@@ -14,18 +14,21 @@
 //! | [`lines`] | interrupt lines to a client: eventfds, INTx with its end of interrupt |
 //! | [`link`] | all devices, the memory, doorbells, states, canaries |
 //! | [`region`], `mapping` | the memory; the only `unsafe` is in the latter |
-//! | [`fault`] | what goes wrong on demand |
+//! | [`fault`], `trouble` | what goes wrong on demand: numbers, and answers and interrupts |
 //! | [`statistics`] | what was counted, as the JSON has it |
 //! | `backend`, [`server`] | vfio-user, sockets, threads |
-//! | [`inmate`] | peers inside the process |
+//! | [`inmate`], [`turmoil`] | peers inside the process, and those that never rest |
+//! | [`control`], [`command`] | what users want to go wrong, and when |
 //! | [`options`] | the command line |
 //!
-//! All but the last three rows are free of sockets and threads, and tested so.
+//! All but the last four rows are free of sockets and threads, and tested so.
 
 #![deny(unsafe_code)]
 
 mod backend;
+pub mod command;
 pub mod config_space;
+pub mod control;
 mod device;
 pub mod fault;
 pub mod inmate;
@@ -38,3 +41,5 @@ pub mod register;
 pub mod server;
 pub mod spec;
 pub mod statistics;
+mod trouble;
+pub mod turmoil;

@@ -37,6 +37,8 @@ const GUARDED: u64 = 0x1_0000;
 
 const WORD: usize = state_table::ENTRY_SIZE;
 
+mod disturb;
+
 /// What a client can access.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Space {
@@ -57,6 +59,8 @@ pub struct Link {
     region: Arc<Region>,
     devices: Vec<Device>,
     canaries: statistics::Canaries,
+    /// A fault overwrites memory that nobody may: the canaries tell nothing.
+    memory_is_spoiled: bool,
     snapshots: u64,
 }
 
@@ -74,6 +78,7 @@ impl Link {
             devices: spec.peers().map(|id| Device::new(&spec, id)).collect(),
             region: Arc::new(region),
             canaries: statistics::Canaries::default(),
+            memory_is_spoiled: false,
             snapshots: 0,
             spec,
         };
@@ -152,8 +157,7 @@ impl Link {
 
     fn register_write(&mut self, peer: u16, offset: u64, data: &[u8]) {
         let device = self.device(peer);
-        let register = device.register_at(offset, data.len());
-        Device::count(&mut device.statistics.register_writes, register);
+        let register = device.register_written(offset, data.len());
         let value = register::value_of(data);
         match register {
             Some(Register::IntCtrl) => {
@@ -200,8 +204,13 @@ impl Link {
 
     fn memory_read(&mut self, peer: u16, offset: u64, data: &mut [u8]) {
         let readable = self.spec.layout(peer).read(offset, data.len() as u64) as usize;
-        let statistics = &mut self.device(peer).statistics;
+        let device = self.device(peer);
+        let statistics = &mut device.statistics;
         statistics.memory_reads += 1;
+        if device.trouble.is_gone {
+            statistics.faults.gone_accesses += 1;
+            return data.fill(0xff);
+        }
         if readable < data.len() {
             statistics.fatal.beyond_region += 1;
         }
@@ -214,8 +223,13 @@ impl Link {
     fn memory_write(&mut self, peer: u16, offset: u64, data: &[u8]) {
         let layout = self.spec.layout(peer);
         let region = self.region.clone();
-        let statistics = &mut self.device(peer).statistics;
+        let device = self.device(peer);
+        let statistics = &mut device.statistics;
         statistics.memory_writes += 1;
+        if device.trouble.is_gone {
+            statistics.faults.gone_accesses += 1;
+            return;
+        }
         let (mut offset, mut data) = (offset, data);
         while !data.is_empty() {
             match layout.write(offset, data.len() as u64) {
@@ -257,11 +271,34 @@ impl Link {
 
     /// Compares the entries of the state table with what the devices have published.
     fn check_state_table(&mut self) {
+        if self.memory_is_spoiled {
+            return;
+        }
+        self.canaries.state_table_words += self.restore_states();
+    }
+
+    /// Writes the entries of the state table that are not as published, and tells how many.
+    fn restore_states(&self) -> u64 {
         let mut damage = 0;
         for (word, device) in (0..).step_by(WORD).zip(&self.devices) {
             damage += self.restore(std::iter::once(word), device.state);
         }
-        self.canaries.state_table_words += damage;
+        damage
+    }
+
+    /// Words of the state table that belong to no peer.
+    fn table_tail(&self) -> impl Iterator<Item = usize> {
+        let entries = (self.devices.len() * WORD) as u64;
+        words(entries..self.spec.layout(0).state_table().end())
+    }
+
+    /// Words in the output sections of peers that never were there.
+    fn unused_outputs(&self) -> impl Iterator<Item = usize> + '_ {
+        let layout = self.spec.layout(0);
+        let unused = |device: &&Device| device.statistics.attaches == 0;
+        let section = move |device: &Device| layout.output_of(device.statistics.id);
+        let devices = self.devices.iter().filter(unused).filter_map(section);
+        devices.flat_map(|section| words(section.offset..section.end()))
     }
 
     /// Words behind the region.
@@ -273,19 +310,13 @@ impl Link {
     /// Looks at all places that no peer may have written.
     fn check_canaries(&mut self) {
         self.check_state_table();
-        let layout = self.spec.layout(0);
-        let entries = (self.devices.len() * WORD) as u64;
-        let tail = self.restore(words(entries..layout.state_table().end()), 0);
-        let guard = self.restore(self.guard(), GUARD);
-        let mut unused = 0;
-        for device in &self.devices {
-            if device.statistics.attaches == 0 {
-                if let Some(section) = layout.output_of(device.statistics.id) {
-                    unused += self.restore(words(section.offset..section.end()), 0);
-                }
-            }
-        }
         self.canaries.checks += 1;
+        if self.memory_is_spoiled {
+            return;
+        }
+        let tail = self.restore(self.table_tail(), 0);
+        let guard = self.restore(self.guard(), GUARD);
+        let unused = self.restore(self.unused_outputs(), 0);
         self.canaries.state_table_words += tail;
         self.canaries.guard_words += guard;
         self.canaries.unused_output_words += unused;

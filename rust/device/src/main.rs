@@ -56,9 +56,11 @@ fn main() -> ExitCode {
             eprintln!("ivshmem-device: {error}");
             match error {
                 Error::Spec(_)
-                | Error::Start(StartError::InmatePeer { .. } | StartError::InmateTwice(_)) => {
-                    ExitCode::from(2)
-                }
+                | Error::Start(
+                    StartError::InmatePeer { .. }
+                    | StartError::InmateTwice(_)
+                    | StartError::Command { .. },
+                ) => ExitCode::from(2),
                 _ => ExitCode::FAILURE,
             }
         }
@@ -73,7 +75,15 @@ fn run(options: &Options) -> Result<(), Error> {
     allow_many_files();
     // Before "listening" is said: who reads that may send a signal at once.
     let mut signals = Signals::new([SIGTERM, SIGINT, SIGUSR1]).map_err(Error::Signals)?;
-    let model = Model::start(spec, &options.socket_dir, &options.inmate)?;
+    let mut model = Model::start(spec, &options.socket_dir, &options.inmate)?;
+    for line in &options.command {
+        let done = model.control().run(line);
+        let line = line.clone();
+        done.map_err(|source| StartError::Command { line, source })?;
+    }
+    if let Some(path) = &options.control {
+        model.listen_for_commands(path)?;
+    }
     let report = |last| match &options.stats {
         None => Ok(()),
         Some(path) => write(path, &model.link().lock().snapshot(last)),

@@ -2,6 +2,7 @@
 
 //! The command line. The comments of the fields are the help text.
 
+use crate::command::Command;
 use crate::fault::Fault;
 use crate::fault::FaultParseError;
 use crate::fault::FaultSpec;
@@ -75,6 +76,14 @@ pub struct Options {
     /// Something to go wrong at a peer's device (default peer 0); `help` lists; may be repeated
     #[arg(long, value_name = "NAME[@PEER]", value_parser = fault)]
     pub fault: Vec<FaultArgument>,
+
+    /// Socket on which commands are taken while the link runs, one line each; the line `help` lists
+    #[arg(long, value_name = "SOCKET")]
+    pub control: Option<PathBuf>,
+
+    /// A command to carry out at the start, as if it came on the control socket; may be repeated
+    #[arg(long, value_name = "COMMAND")]
+    pub command: Vec<String>,
 }
 
 impl Options {
@@ -122,7 +131,7 @@ fn fault(text: &str) -> Result<FaultArgument, FaultParseError> {
 }
 
 fn faults() -> String {
-    format!("Faults:\n{}", Fault::list())
+    format!("Faults:\n{}\nCommands:\n{}", Fault::list(), Command::list())
 }
 
 /// Why a text is no size.

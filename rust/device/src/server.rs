@@ -7,7 +7,8 @@
 
 use crate::backend;
 use crate::backend::Backend;
-use crate::inmate;
+use crate::control::Control;
+use crate::control::ControlError;
 use crate::inmate::InmateSpec;
 use crate::link::Link;
 use crate::link::SharedLink;
@@ -88,6 +89,17 @@ pub enum StartError {
     /// Two soft inmates are for the same peer.
     #[error("there are two inmates for peer {0}: give each its own peer")]
     InmateTwice(u16),
+    /// A command for the start has no effect.
+    #[error("--command {line:?}: {source}")]
+    Command {
+        /// The command.
+        line: String,
+        /// What is wrong with it.
+        source: ControlError,
+    },
+    /// No thread for the control socket.
+    #[error("cannot start a thread for the control socket ({0}): use fewer peers")]
+    ControlThread(io::Error),
     /// No thread for a peer.
     #[error("cannot start a thread for peer {peer} ({source}): use fewer peers")]
     Thread {
@@ -105,7 +117,7 @@ pub struct Model {
     link: SharedLink,
     sockets: Vec<Socket>,
     stopping: Arc<AtomicBool>,
-    _inmates: Vec<inmate::Running>,
+    control: Control,
 }
 
 #[derive(Debug)]
@@ -140,17 +152,17 @@ impl Model {
         let size = spec.memory_bar_size();
         let peers = spec.peers();
         let link = Link::new(spec).map_err(|source| StartError::Memory { size, source })?;
+        let link = SharedLink::new(link);
         let mut model = Self {
-            link: SharedLink::new(link),
+            control: Control::new(link.clone()),
+            link,
             sockets: Vec::new(),
             stopping: Arc::default(),
-            _inmates: Vec::new(),
         };
         for &spec in inmates {
             let peer = spec.peer;
-            let running = inmate::Running::start(&model.link, spec)
-                .map_err(|source| StartError::Thread { peer, source })?;
-            model._inmates.push(running);
+            let started = model.control.start_inmate(spec);
+            started.map_err(|source| StartError::Thread { peer, source })?;
         }
         for peer in peers {
             if inmates.iter().all(|inmate| inmate.peer != peer) {
@@ -166,20 +178,42 @@ impl Model {
         &self.link
     }
 
-    fn serve(&mut self, directory: &Path, peer: u16) -> Result<(), StartError> {
-        let path = socket_path(directory, peer);
-        let listener = listen(&path)?;
+    /// What makes things go wrong.
+    #[must_use]
+    pub fn control(&self) -> &Control {
+        &self.control
+    }
+
+    /// Listens for commands at the socket `path`.
+    ///
+    /// # Errors
+    ///
+    /// [`StartError`], which says what to do.
+    pub fn listen_for_commands(&mut self, path: &Path) -> Result<(), StartError> {
+        let listener = self.keep(path.into(), listen(path)?)?;
+        let started = self.control.serve(listener);
+        started.map_err(StartError::ControlThread)
+    }
+
+    /// Keeps `listener`, so that it is shut down and its socket removed in the end, whatever fails
+    /// before; gives another handle of it.
+    fn keep(&mut self, path: PathBuf, listener: UnixListener) -> Result<UnixListener, StartError> {
         let clone = listener
             .try_clone()
             .map_err(|source| listen_error(&path, source))?;
-        // Known from now on, so that it is removed whatever fails next.
         self.sockets.push(Socket { path, listener });
+        Ok(clone)
+    }
 
+    fn serve(&mut self, directory: &Path, peer: u16) -> Result<(), StartError> {
+        let path = socket_path(directory, peer);
+        let listener = listen(&path)?;
+        let listener = self.keep(path, listener)?;
         let (link, stopping) = (self.link.clone(), self.stopping.clone());
         thread::Builder::new()
             .name(format!("peer {peer}"))
             .stack_size(STACK_SIZE)
-            .spawn(move || serve(clone, link, peer, &stopping))
+            .spawn(move || serve(listener, link, peer, &stopping))
             .map_err(|source| StartError::Thread { peer, source })?;
         Ok(())
     }
@@ -188,6 +222,7 @@ impl Model {
 impl Drop for Model {
     fn drop(&mut self) {
         self.stopping.store(true, Ordering::Release);
+        self.control.stop();
         for socket in &self.sockets {
             // Wakes the thread that waits for a client. Neither can fail in a way that matters.
             let _ = rustix::net::shutdown(&socket.listener, Shutdown::Both);

@@ -126,6 +126,26 @@ pub struct Peer {
     pub fatal_accesses: u64,
     /// The same by kind.
     pub fatal: Fatal,
+    /// What faults on demand did at this peer.
+    #[serde(default)]
+    pub faults: Faults,
+}
+
+/// What faults on demand did at a peer. Lost interrupts are in [`Dropped`].
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Faults {
+    /// Accesses of the client to a device that was gone.
+    pub gone_accesses: u64,
+    /// Doorbells rung in this peer's name by a storm.
+    pub storm_doorbells: u64,
+    /// States published in this peer's name.
+    pub garbage_states: u64,
+    /// Words of the memory overwritten in this peer's name.
+    pub scribbled_words: u64,
+    /// Interrupts that came out of nothing.
+    pub hostile_interrupts: u64,
+    /// Accesses that were answered late.
+    pub slow_accesses: u64,
 }
 
 /// Accesses per register.
@@ -212,6 +232,12 @@ pub struct Dropped {
     pub vector_off: u64,
     /// INTx was disabled in the command register.
     pub intx_disabled: u64,
+    /// It could have been delivered, and was lost by a fault on demand.
+    #[serde(default)]
+    pub lost: u64,
+    /// The device was gone, as a fault on demand.
+    #[serde(default)]
+    pub gone: u64,
 }
 
 impl Dropped {
@@ -224,6 +250,8 @@ impl Dropped {
             + self.bus_master_off
             + self.vector_off
             + self.intx_disabled
+            + self.lost
+            + self.gone
     }
 }
 

@@ -5,6 +5,7 @@ use crate::initramfs::Initramfs;
 use crate::kernel::Kernel;
 use crate::link::{forbidden_accesses, Link};
 use crate::qemu::{GuestEnd, GuestSpec};
+use crate::requests::Services;
 use crate::scan::complaints_with_test;
 use crate::settings::Settings;
 use crate::tap::{Report, TestResult};
@@ -73,6 +74,15 @@ impl Links {
             .collect()
     }
 
+    /// What a guest may ask of the device models.
+    pub(crate) fn services(&self) -> Services {
+        let control = |(&number, link): (&u32, &Link)| (number, link.control());
+        Services {
+            models: self.0.iter().map(control).collect(),
+            ..Services::default()
+        }
+    }
+
     /// Takes the link with that number out.
     pub(crate) fn take(&mut self, number: u32) -> Link {
         self.0
@@ -110,6 +120,7 @@ pub(crate) fn guest_spec(
         kernel: kernel.boot.clone(),
         initramfs: Some(initramfs.into()),
         reports: true,
+        services: links.services(),
         words: plan.words(),
         devices: links.sockets(&plan.devices),
         ..GuestSpec::default()

@@ -26,6 +26,16 @@ impl Console {
         log: &Path,
         prefix: Option<String>,
     ) -> Result<Self> {
+        Self::follow_with(stream, log, prefix, |_| {})
+    }
+
+    /// As [`follow`](Self::follow), and tells `notice` of each line.
+    pub(crate) fn follow_with(
+        stream: impl Read + Send + 'static,
+        log: &Path,
+        prefix: Option<String>,
+        mut notice: impl FnMut(&str) + Send + 'static,
+    ) -> Result<Self> {
         let mut log =
             File::create(log).with_context(|| format!("cannot write {}", log.display()))?;
         let lines = Arc::new(Mutex::new(Vec::new()));
@@ -39,6 +49,7 @@ impl Console {
                     // Who reads along may have gone, as with `| head`.
                     let _ = writeln!(std::io::stdout(), "{prefix}{line}");
                 }
+                notice(&line);
                 kept.lock()
                     .unwrap_or_else(PoisonError::into_inner)
                     .push(line);

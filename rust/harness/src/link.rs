@@ -41,6 +41,8 @@ impl Link {
             .arg(sockets.path())
             .arg("--stats")
             .arg(&statistics)
+            .arg("--control")
+            .arg(control(sockets.path()))
             .args(options(devices))
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
@@ -87,6 +89,11 @@ impl Link {
         self.sockets.path().join(format!("peer{peer}.sock"))
     }
 
+    /// The socket on which the device model takes commands.
+    pub(crate) fn control(&self) -> PathBuf {
+        control(self.sockets.path())
+    }
+
     /// Kills the device model, as a crash would.
     pub(crate) fn kill(&self) -> Result<()> {
         self.process.kill()
@@ -109,6 +116,10 @@ impl Link {
         }
         Ok(statistics)
     }
+}
+
+fn control(folder: &Path) -> PathBuf {
+    folder.join("control.sock")
 }
 
 /// The options that make a link as the plan wants it. What all its devices have in common is

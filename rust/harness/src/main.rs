@@ -25,6 +25,7 @@ mod pairs;
 mod process;
 mod progress;
 mod qemu;
+mod requests;
 mod scan;
 mod settings;
 mod shell;

@@ -4,13 +4,16 @@
 use crate::console::Console;
 use crate::machine::Machine;
 use crate::process::{wait_for, Process};
+use crate::requests::Services;
 use crate::settings::Settings;
 use anyhow::{bail, Context, Result};
 use rustix::process::Signal;
 use serde_json::json;
-use std::os::unix::net::UnixListener;
+use std::io::Write;
+use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitStatus, Stdio};
+use tempfile::TempDir;
 
 /// Milliseconds that QEMU waits for an answer of the device model. The default of 5 s ends the link
 /// for good when the machine is busy.
@@ -31,6 +34,8 @@ pub(crate) struct GuestSpec {
     pub(crate) machine: Machine,
     /// The guest reports on its second serial port.
     pub(crate) reports: bool,
+    /// What the guest may ask for with its report; QEMU's monitor is added.
+    pub(crate) services: Services,
     /// Kernel or bare-metal program.
     pub(crate) kernel: PathBuf,
     /// Initramfs of a Linux guest.
@@ -53,6 +58,8 @@ pub(crate) struct Guest {
     /// The kernel's console, or the inmate's.
     pub(crate) console: Console,
     report: Option<Console>,
+    /// Of the report's socket and the monitor's.
+    _sockets: Option<TempDir>,
     /// File with QEMU's own words.
     messages: PathBuf,
     settings: Settings,
@@ -84,15 +91,18 @@ impl Guest {
                 folder.join(format!("{}.qemu", spec.name)),
             )?);
         let listener = spec.reports.then(|| add_report(&mut command)).transpose()?;
+        let (listener, sockets) = listener.unzip();
         let mut process = Process::start(&spec.name, &mut command)?;
         let stdout = process.child.stdout.take().context("no pipe")?;
         let log = folder.join(format!("{}.console", spec.name));
         let console = Console::follow(stdout, &log, spec.prefix.clone())?;
+        let mut services = spec.services.clone();
+        services.qmp = sockets.as_ref().map(|sockets| monitor(sockets.path()));
         let report = match listener {
-            Some((listener, _socket)) => accept(settings, &mut process, &listener)?
+            Some(listener) => accept(settings, &mut process, &listener)?
                 .map(|stream| {
                     let log = folder.join(format!("{}.report", spec.name));
-                    Console::follow(stream, &log, None)
+                    follow_report(stream, &log, services)
                 })
                 .transpose()?,
             None => None,
@@ -101,6 +111,7 @@ impl Guest {
             process,
             console,
             report,
+            _sockets: sockets,
             messages,
             settings: settings.clone(),
         })
@@ -179,15 +190,36 @@ pub(crate) fn command(settings: &Settings, spec: &GuestSpec) -> Result<Command> 
     Ok(command)
 }
 
-/// Adds a second serial port, whose other end is the socket that is returned. The folder is the
-/// socket's and must live until QEMU has connected.
-fn add_report(command: &mut Command) -> Result<(UnixListener, tempfile::TempDir)> {
+/// Keeps a guest's report, and answers what it asks for in between.
+fn follow_report(stream: UnixStream, log: &Path, services: Services) -> Result<Console> {
+    let mut answers = stream.try_clone()?;
+    Console::follow_with(stream, log, None, move |line| {
+        if let Some(answer) = services.answer(line) {
+            // A guest that has died does not wait for it.
+            let _ = answers.write_all(answer.as_bytes());
+        }
+    })
+}
+
+/// QEMU's monitor.
+fn monitor(folder: &Path) -> PathBuf {
+    folder.join("qmp")
+}
+
+/// Adds a second serial port, whose other end is the socket that is returned, and a monitor. The
+/// folder is that of their sockets.
+fn add_report(command: &mut Command) -> Result<(UnixListener, TempDir)> {
     let folder = tempfile::Builder::new().prefix("ivshmem-").tempdir()?;
     let path = folder.path().join("report");
     let listener = UnixListener::bind(&path)?;
     listener.set_nonblocking(true)?;
     let chardev = format!("socket,id=report,path={}", path.display());
     command.args(["-chardev", &chardev, "-serial", "chardev:report"]);
+    let monitor = format!(
+        "unix:{},server=on,wait=off",
+        monitor(folder.path()).display()
+    );
+    command.args(["-qmp", &monitor]);
     Ok((listener, folder))
 }
 
@@ -209,7 +241,7 @@ fn accept(
     settings: &Settings,
     process: &mut Process,
     listener: &UnixListener,
-) -> Result<Option<std::os::unix::net::UnixStream>> {
+) -> Result<Option<UnixStream>> {
     let stream = wait_for(settings.limit(), || match listener.accept() {
         Ok((stream, _)) => Ok(Some(Some(stream))),
         Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => {

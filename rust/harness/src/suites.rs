@@ -228,6 +228,7 @@ fn boots() -> Vec<Boot> {
             two_peers(&usual()),
         )
         .words("pci=nomsi"),
+        Boot::new("faults on demand", &["faults"], two_peers(&usual())),
         Boot::new("malformed devices", &["malformed"], all_malformed()),
     ]
 }

@@ -6,6 +6,7 @@
 use rustix::termios::{tcdrain, tcgetattr, tcsetattr, OptionalActions};
 use std::fs::File;
 use std::io::{self, Write};
+use std::os::unix::fs::OpenOptionsExt;
 
 /// Where the report goes: the second serial port of the machine for this architecture
 /// (`rust/harness/src/machine.rs`).
@@ -14,6 +15,15 @@ const PORT: &str = if cfg!(target_arch = "aarch64") {
 } else {
     "/dev/ttyS1"
 };
+
+/// The serial port of the report. The first process has made it raw.
+pub(crate) fn port() -> io::Result<File> {
+    File::options()
+        .read(true)
+        .write(true)
+        .custom_flags(libc::O_NOCTTY)
+        .open(PORT)
+}
 
 /// An open report.
 pub(crate) struct Report {
@@ -32,7 +42,7 @@ pub(crate) enum Outcome {
 impl Report {
     /// Opens the port raw, so that line ends stay as they are.
     pub(crate) fn open() -> io::Result<Self> {
-        let port = File::options().read(true).write(true).open(PORT)?;
+        let port = port()?;
         let mut modes = tcgetattr(&port)?;
         modes.make_raw();
         tcsetattr(&port, OptionalActions::Now, &modes)?;

@@ -9,6 +9,7 @@ mod buffers;
 #[cfg(target_arch = "x86_64")]
 mod compat;
 mod events;
+mod faults;
 mod info;
 mod inmate;
 mod ioctl;
@@ -28,7 +29,7 @@ mod subscription;
 mod tracing;
 mod visibility;
 
-use crate::system;
+use crate::{ask, system};
 use ivshmem::{Deadline, Device, Event, EventBuffer, EventKind, Section};
 use ivshmem_guest::plan::{DevicePlan, Plan};
 use std::fs::File;
@@ -118,6 +119,7 @@ pub(crate) const ALL: &[(&str, &[Test])] = &[
     ("power", power::POWER),
     ("hotplug", power::HOTPLUG),
     ("removal", removal::TESTS),
+    ("faults", faults::TESTS),
     ("malformed", malformed::TESTS),
 ];
 
@@ -201,6 +203,17 @@ impl Env {
         let path = format!("/sys/kernel/debug/ivshmem/{node}/{name}");
         let text = std::fs::read_to_string(&path).unwrap_or_else(|error| panic!("{path}: {error}"));
         text.trim_end().parse().expect("a number")
+    }
+
+    /// Gives a command to the device model of the device under test: `vanish 0`, `stop`, ... Its answer.
+    pub(crate) fn model(&self, command: &str) -> String {
+        let answer = self.try_model(command);
+        answer.unwrap_or_else(|error| panic!("{command}: {error}"))
+    }
+
+    /// As [`model`](Self::model), for commands that may be refused.
+    pub(crate) fn try_model(&self, command: &str) -> Result<String, String> {
+        ask::model(&self.plan, self.expected().link, command)
     }
 
     /// Another peer of the same link.
