@@ -49,11 +49,13 @@ pub(super) const TESTS: &[Test] = &[
     Test::new(
         "a buffer that is a mapping of the device itself is filled and sent",
         own_mapping,
-    ),
+    )
+    .of_whole_pages(),
     Test::new(
         "a buffer that is a mapping of a device that has gone is EFAULT",
         dead_mapping,
-    ),
+    )
+    .of_whole_pages(),
 ];
 
 /// Lets the page come, also when a test fails: the thread that waits for it is waited for.

@@ -21,7 +21,8 @@ pub(super) const POWER: &[Test] = &[
     Test::new(
         "suspend and resume: a live mapping and a blocked reader go on",
         calls_over_sleep,
-    ),
+    )
+    .of_whole_pages(),
     Test::new("suspend and resume: many times", many_sleeps),
 ];
 

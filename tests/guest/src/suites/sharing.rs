@@ -50,7 +50,8 @@ pub(super) const TESTS: &[Test] = &[
     Test::new(
         "a live mapping keeps its file open: the state returns to 0 when it goes",
         mapping_keeps_open,
-    ),
+    )
+    .of_whole_pages(),
     Test::new(
         "several processes each see the last of many doorbells",
         several_processes,
@@ -59,7 +60,8 @@ pub(super) const TESTS: &[Test] = &[
     Test::new(
         "a file open for reading only: every operation that changes anything is refused",
         read_only,
-    ),
+    )
+    .of_whole_pages(),
 ];
 
 /// Where helpers find us.
