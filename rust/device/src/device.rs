@@ -75,8 +75,21 @@ impl Device {
         self.show_address();
     }
 
+    /// What the client has set, or had set when it went.
+    pub(crate) fn left_behind(&self) -> statistics::LeftBehind {
+        if self.present && self.statistics.kind == statistics::PeerKind::Client {
+            statistics::LeftBehind {
+                interrupts: self.int_ctrl,
+                state: self.state,
+            }
+        } else {
+            self.statistics.left_behind
+        }
+    }
+
     /// The client has gone: reset, and its signals with it.
     pub(crate) fn detach(&mut self) {
+        self.statistics.left_behind = self.left_behind();
         self.present = false;
         self.lines.clear();
         self.reset();

@@ -330,6 +330,7 @@ impl Link {
         let options = self.spec.options();
         let peer = |device: &Device| statistics::Peer {
             fatal_accesses: device.statistics.fatal.total(),
+            left_behind: device.left_behind(),
             ..device.statistics.clone()
         };
         let peers: Vec<_> = self.devices.iter().map(peer).collect();

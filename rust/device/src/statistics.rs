@@ -100,6 +100,8 @@ pub struct Peer {
     pub attaches: u64,
     /// How often a client went or died.
     pub detaches: u64,
+    /// What the client has set, or had when it went. After an orderly shutdown it is nothing.
+    pub left_behind: LeftBehind,
     /// Device resets that the client asked for. QEMU does so twice in each boot.
     pub resets: u64,
     /// Reads of the configuration space.
@@ -146,6 +148,15 @@ pub struct Faults {
     pub hostile_interrupts: u64,
     /// Accesses that were answered late.
     pub slow_accesses: u64,
+}
+
+/// What a peer's registers hold, or held when its client went.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LeftBehind {
+    /// Interrupt Control is 1.
+    pub interrupts: bool,
+    /// The state.
+    pub state: u32,
 }
 
 /// Accesses per register.

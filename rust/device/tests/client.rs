@@ -14,6 +14,7 @@ use ivshmem_device::spec::LinkOptions;
 use ivshmem_device::spec::LinkSpec;
 use ivshmem_device::spec::Protection;
 use ivshmem_device::spec::Shape;
+use ivshmem_device::statistics::LeftBehind;
 use rustix::event::eventfd;
 use rustix::event::EventfdFlags;
 use std::fs;
@@ -371,6 +372,20 @@ fn a_peer_that_comes_back_works_again() {
     }
     let peer = setup.peer(1);
     assert_eq!((peer.attaches, peer.detaches), (5, 5));
+    let left = LeftBehind {
+        interrupts: true,
+        state: 5,
+    };
+    assert_eq!(
+        peer.left_behind, left,
+        "of one that went without a shutdown"
+    );
+    a.set(STATE, 7);
+    let left = LeftBehind { state: 7, ..left };
+    assert_eq!(setup.peer(0).left_behind, left, "of one that is there");
+    a.set(STATE, 0);
+    a.set(INT_CTRL, 0);
+    assert_eq!(setup.peer(0).left_behind, LeftBehind::default());
 }
 
 #[test]

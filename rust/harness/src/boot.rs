@@ -3,13 +3,14 @@
 
 use crate::initramfs::Initramfs;
 use crate::kernel::Kernel;
-use crate::link::{forbidden_accesses, Link};
+use crate::link::{forbidden_accesses, left_behind, Link};
 use crate::qemu::{GuestEnd, GuestSpec};
 use crate::requests::Services;
 use crate::scan::complaints_with_test;
 use crate::settings::Settings;
 use crate::tap::{Report, TestResult};
 use anyhow::Result;
+use ivshmem_device::statistics::Statistics;
 use ivshmem_guest::plan::{DevicePlan, Plan};
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -96,13 +97,44 @@ impl Links {
     }
 
     /// Ends all device models and says what they saw that must not be.
-    pub(crate) fn finish(self) -> Result<Vec<String>> {
-        let mut reasons = Vec::new();
+    pub(crate) fn finish(self) -> Result<Findings> {
+        let mut findings = Findings::default();
         for (number, link) in self.0 {
-            let statistics = link.finish()?;
-            reasons.extend(forbidden_accesses(&format!("link {number}"), &statistics));
+            let name = format!("link {number}");
+            findings.add(&name, &link.finish()?);
         }
-        Ok(reasons)
+        Ok(findings)
+    }
+}
+
+/// What device models saw that must not be.
+#[derive(Debug, Default)]
+pub(crate) struct Findings {
+    /// Accesses that stop a root cell on Jailhouse, and damage to memory that nobody may write.
+    pub(crate) forbidden: Vec<String>,
+    /// What was left set in registers by guests that powered off. One that was killed cannot help it.
+    left_behind: Vec<String>,
+}
+
+impl Findings {
+    /// Adds what the statistics of the link `name` say.
+    pub(crate) fn add(&mut self, name: &str, statistics: &Statistics) {
+        self.forbidden.extend(forbidden_accesses(name, statistics));
+        self.left_behind.extend(left_behind(name, statistics));
+    }
+
+    /// As results, for guests that powered off.
+    pub(crate) fn results(self, prefix: &str) -> [TestResult; 2] {
+        [
+            TestResult::from_reasons(
+                format!("{prefix}: accesses fatal on Jailhouse: 0, and canaries untouched"),
+                self.forbidden,
+            ),
+            TestResult::from_reasons(
+                format!("{prefix}: shutdown leaves the devices silent and absent for their peers"),
+                self.left_behind,
+            ),
+        ]
     }
 }
 

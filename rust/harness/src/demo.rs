@@ -161,7 +161,7 @@ impl<'a> Stage<'a> {
 
     /// Ends the link, and says what the device model saw that must not be.
     pub(crate) fn finish(self) -> Result<Vec<String>> {
-        self.links.finish()
+        Ok(self.links.finish()?.forbidden)
     }
 
     fn start_root(

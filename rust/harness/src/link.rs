@@ -5,7 +5,7 @@ use crate::console::Console;
 use crate::process::{wait_for, Process};
 use crate::settings::Settings;
 use anyhow::{bail, Context, Result};
-use ivshmem_device::statistics::{Statistics, FORMAT};
+use ivshmem_device::statistics::{LeftBehind, Statistics, FORMAT};
 use ivshmem_guest::plan::DevicePlan;
 use rustix::process::Signal;
 use std::fs;
@@ -148,6 +148,15 @@ fn options(devices: &[DevicePlan]) -> Vec<String> {
         }
     }
     options
+}
+
+/// What peers had left set when their guest powered off, which their drivers are to put back.
+pub(crate) fn left_behind(name: &str, statistics: &Statistics) -> Vec<String> {
+    let peers = statistics.peers.iter();
+    peers
+        .filter(|peer| peer.left_behind != LeftBehind::default())
+        .map(|peer| format!("{name}: peer {} left {:?}", peer.id, peer.left_behind))
+        .collect()
 }
 
 /// What in the statistics must be 0: accesses that stop a root cell on Jailhouse, and damage to

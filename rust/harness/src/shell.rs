@@ -53,7 +53,7 @@ pub(crate) fn run(settings: &Settings) -> Result<bool> {
         check_interrupted()?;
         std::thread::sleep(Duration::from_millis(50));
     }
-    let reasons = links.finish()?;
+    let reasons = links.finish()?.forbidden;
     for reason in &reasons {
         println!("{reason}");
     }

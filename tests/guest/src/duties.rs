@@ -13,7 +13,11 @@ type Failure = Box<dyn std::error::Error>;
 /// Does what the plan says.
 pub(crate) fn run(plan: &Plan, report: &mut Report) -> Result<(), Failure> {
     match plan.run.as_str() {
-        "suites" => Ok(runner::run_suites(plan, report)?),
+        "suites" => {
+            runner::run_suites(plan, report)?;
+            // For the shutdown to put back.
+            Ok(system::keep_states(plan)?)
+        }
         "demo" => program("/bin/ivshmem-demo", plan, report),
         "traffic" => traffic::run(plan, report),
         "shell" => shell(plan),

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! The guest's kernel as seen from user space: module, driver, devices, log.
 
-use ivshmem::{Deadline, Device, EventBuffer, EventKind};
+use ivshmem::{Deadline, Device, EventBuffer, EventKind, StateFlags};
 use ivshmem_guest::plan::{DevicePlan, Plan};
 use rustix::fs::{Mode, OFlags};
 use rustix::io::Errno;
@@ -179,6 +179,17 @@ pub(crate) fn ensure_settled(plan: &Plan) -> io::Result<()> {
         if let Some(vector) = vectors.checked_sub(1) {
             settle(&node, vector)?;
         }
+    }
+    Ok(())
+}
+
+/// Has each device publish a state that stays when its file is closed.
+pub(crate) fn keep_states(plan: &Plan) -> io::Result<()> {
+    ensure_ready(plan)?;
+    for device in plan.devices.iter().filter(|device| device.fault.is_none()) {
+        let node = node(&device.bdf()).unwrap_or_default();
+        let flags = StateFlags::default().keep();
+        Device::open(&node)?.set_state(5, flags)?;
     }
     Ok(())
 }
