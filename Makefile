@@ -86,6 +86,12 @@ test-device: ## tests of the device model and the inmate
 test-guest: ## tests in guests with each kernel: module, library, demo
 	@scripts/test build guest-stock guest-arm64
 
+.PHONY: mutants
+# Modules with one mistake each (tests/mutants/); empty: all.
+MUTANT ?=
+mutants: modules user inmate ## modules with one mistake each: the tests must catch them (MUTANT=)
+	@scripts/with-kernels stock scripts/lib/mutants.sh run $(MUTANT)
+
 # --- cleaning -------------------------------------------------------------------------------------------------------
 
 .PHONY: clean distclean

@@ -105,5 +105,6 @@ tap_test "the UAPI header is clean as C++17 (g++)" header g++ -std=c++17 -x c++
 tap_test "the UAPI header is clean as C++17 (clang++)" header clang++ -std=c++17 -x c++
 tap_test "each file has an SPDX line" files_have_licences
 tap_test "each licence named has its text in LICENSES/" licence_texts_are_there
+tap_test "the mutants of tests/mutants can be made" scripts/lib/mutants.sh check
 tap_test "the scripts are free of shellcheck's warnings" scripts_are_clean
 tap_end
