@@ -41,7 +41,7 @@ check() {
 
 # run_one PATCH: one result.
 run_one() {
-	local patch=$1 name place suites words caught
+	local patch=$1 name place words caught
 	name=$(basename "$patch" .patch)
 	place=build/mutants/$name
 	words="caught: $(header "$patch" Mutant)"
@@ -70,9 +70,10 @@ case ${1:-} in
 check) check ;;
 run)
 	shift
-	[ $# -gt 0 ] || set -- $(basename -s .patch -a tests/mutants/*.patch)
+	names=("$@")
+	[ $# -gt 0 ] || mapfile -t names < <(basename -s .patch -a tests/mutants/*.patch)
 	tap_begin mutants
-	for name; do
+	for name in "${names[@]}"; do
 		[ -e "tests/mutants/$name.patch" ] || {
 			echo "there is no mutant '$name': see tests/mutants/" >&2
 			exit 2
