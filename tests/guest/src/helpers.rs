@@ -85,6 +85,7 @@ pub(crate) fn run(name: &str, arguments: &[&str]) {
         ("store", [node, mode, offset]) => store(node, mode, offset),
         ("hold-state", [node, value]) => hold_state(node, value),
         ("touch", [node, offset]) => touch(node, offset),
+        ("touch-on", [node, offset]) => touch_on(node, offset),
         ("wait-events", [node]) => wait_events(node),
         ("wait-poll", [node]) => wait_poll(node),
         ("give", [node, path, mode, position]) => give(node, path, mode, position),
@@ -144,6 +145,25 @@ fn touch(node: &str, offset: &str) {
     map.load(0);
     stay();
     map.load(0);
+}
+
+/// Maps a page, and touches it and maps it again until that is its end.
+fn touch_on(node: &str, offset: &str) {
+    let device = Device::open(node).expect("open");
+    let page = rustix::param::page_size();
+    let offset = number(offset) as i64;
+    let (rights, flags) = (libc::PROT_READ, libc::MAP_SHARED);
+    let map = || raw::mmap(Some(device.as_fd()), offset, page, rights, flags);
+    let first = map().expect("map");
+    first.load(0);
+    ready();
+    loop {
+        // One that has been touched, and one that has not.
+        first.load(0);
+        if let Ok(next) = map() {
+            next.load(0);
+        }
+    }
 }
 
 /// Waits for events without limit. Status 0 if the device goes meanwhile.

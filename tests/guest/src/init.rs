@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! The first process: mounts, does what the plan says, reports, powers off.
 
+use crate::aftermath;
 use crate::duties;
 use crate::report::{Outcome, Report};
 use crate::system;
@@ -56,5 +57,6 @@ fn work(report: &mut Report) -> Result<(), Box<dyn std::error::Error>> {
     let plan = system::plan()?;
     let release = std::fs::read_to_string("/proc/sys/kernel/osrelease")?;
     report.comment(&format!("kernel {}", release.trim()))?;
-    duties::run(&plan, report)
+    duties::run(&plan, report)?;
+    Ok(aftermath::look(report)?)
 }

@@ -13,6 +13,7 @@
 //! ```
 #![deny(unsafe_code)]
 
+mod aftermath;
 mod ask;
 mod duties;
 mod helpers;

@@ -146,15 +146,25 @@ pub(crate) fn threads_of(id: &str, calls: &[i64]) -> usize {
     let Ok(tasks) = fs::read_dir(format!("/proc/{id}/task")) else {
         return 0;
     };
-    let sleeps = |path: PathBuf| {
-        let call = fs::read_to_string(path.join("syscall")).unwrap_or_default();
-        let number = call
-            .split(' ')
-            .next()
-            .and_then(|number| number.parse().ok());
-        number.is_some_and(|number| calls.contains(&number))
-    };
-    tasks.flatten().filter(|task| sleeps(task.path())).count()
+    tasks
+        .flatten()
+        .filter(|task| sleeps_in(&task.path(), calls))
+        .count()
+}
+
+/// Whether the thread `id` of this process sleeps in one of the system calls `calls`.
+pub(crate) fn thread_is_in(id: i32, calls: &[i64]) -> bool {
+    sleeps_in(&PathBuf::from(format!("/proc/self/task/{id}")), calls)
+}
+
+/// Whether the thread with that folder in /proc sleeps in one of the system calls `calls`.
+fn sleeps_in(task: &Path, calls: &[i64]) -> bool {
+    let call = fs::read_to_string(task.join("syscall")).unwrap_or_default();
+    let number = call
+        .split(' ')
+        .next()
+        .and_then(|number| number.parse().ok());
+    number.is_some_and(|number| calls.contains(&number))
 }
 
 /// Loads the module and binds each device of the plan that should be bound, whatever a test has

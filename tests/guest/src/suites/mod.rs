@@ -13,6 +13,7 @@ mod faults;
 mod info;
 mod inmate;
 mod ioctl;
+mod load;
 mod malformed;
 mod mapping;
 mod modes;
@@ -27,6 +28,7 @@ mod sharing;
 mod state;
 mod subscription;
 mod tracing;
+mod vectors;
 mod visibility;
 
 use crate::{ask, system};
@@ -120,6 +122,8 @@ pub(crate) const ALL: &[(&str, &[Test])] = &[
     ("hotplug", power::HOTPLUG),
     ("removal", removal::TESTS),
     ("faults", faults::TESTS),
+    ("load", load::TESTS),
+    ("vectors", vectors::TESTS),
     ("malformed", malformed::TESTS),
 ];
 
@@ -152,6 +156,12 @@ fn has_whole_pages(plan: &Plan) -> bool {
             .iter()
             .all(|size| size % page == 0)
     })
+}
+
+/// Whether they do with messages, one interrupt for each. A line may interrupt twice for one doorbell, and
+/// for its neighbours', so nothing can be counted exactly.
+fn message_signalled(plan: &Plan) -> bool {
+    interrupts(plan) && plan.devices[0].vectors > 0
 }
 
 /// What a test works with.

@@ -10,11 +10,14 @@ use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
 
 pub(super) const TESTS: &[Test] = &[
-    Test::new("each thing that a program does is traced", program).of_whole_pages(),
-    Test::two_peers("a change of another peer's state is traced", state_change),
+    Test::new("each thing that a program does is traced", program)
+        .only_if(super::interrupts)
+        .of_whole_pages(),
+    Test::two_peers("a change of another peer's state is traced", state_change)
+        .only_if(|plan| super::interrupts(plan) && super::good_devices(plan) >= 2),
     Test::new("removal, and a page fault after it, are traced", removal).of_whole_pages(),
-    Test::new("a storm is traced, counted and shown", storm),
-    Test::new("perf counts what a thread does", perf),
+    Test::new("a storm is traced, counted and shown", storm).only_if(super::message_signalled),
+    Test::new("perf counts what a thread does", perf).only_if(super::interrupts),
     Test::new(
         "perf records each doorbell, its fields where the format file says",
         perf_fields,
@@ -23,7 +26,7 @@ pub(super) const TESTS: &[Test] = &[
         "each event has a format file that trace-cmd can read",
         formats,
     ),
-    Test::new("what is off is not traced", off),
+    Test::new("what is off is not traced", off).only_if(super::interrupts),
     Test::new("the module can be unloaded while it is traced", unload),
 ];
 
