@@ -201,7 +201,8 @@ struct ivshmem_info {
  * IVSHMEM_IOC_SET_STATE publishes @value as this peer's state; if that changes
  * it, every other peer is interrupted on its vector 0. The first file that
  * publishes owns the state until it is closed for good (the last duplicate of
- * the descriptor, in whatever process). EBUSY: another file owns it, and
+ * the descriptor, in whatever process or on its way through a socket, and the
+ * last mapping made from it). EBUSY: another file owns it, and
  * IVSHMEM_STATE_TAKE_OVER was not given. ENXIO: @peer is not this peer's own ID.
  *
  * While the machine sleeps, and once it shuts down, peers see the state as 0.
