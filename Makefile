@@ -92,6 +92,10 @@ MUTANT ?=
 mutants: modules user inmate ## modules with one mistake each: the tests must catch them (MUTANT=)
 	@scripts/with-kernels stock scripts/lib/mutants.sh run $(MUTANT)
 
+.PHONY: bad-input-doc
+bad-input-doc: user ## write Documentation/bad-input.md from the tests
+	@$(TOOLBOX) run $(BIN)/ivshmem-harness bad-input
+
 # --- cleaning -------------------------------------------------------------------------------------------------------
 
 .PHONY: clean distclean

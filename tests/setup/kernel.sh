@@ -242,26 +242,44 @@ own_tree_builds_modules() {
 kernel_tests() {
 	tap_test "the toolbox and the amd64 kernel of these tests are there" borrow || return 0
 	borrow >/dev/null 2>&1
+	# bad input: a kernel from an archive that cannot be reached => one sentence
 	tap_test "kernel: unreachable archive: one sentence" kernel_archive_unreachable
 	tap_test "kernel: no network: a tree that is there needs none" kernel_needs_no_network_twice
+	# bad input: no supported kernel in the archive => refused before anything is built, naming what was found and what is supported
 	tap_test "no supported kernel in the archive: refused before anything is built, naming found and supported" no_supported_kernel
+	# bad input: a kernel that is no longer supported => refused
 	tap_test "a kernel that is no longer supported is refused" supported_series_moved_on
+	# bad input: `KDIR` that is no tree, has no Rust metadata, or is of another kernel => one sentence each
 	tap_test "KDIR that is no tree, has no metadata, is of an unsupported kernel: one sentence each" no_tree_for_module
+	# bad input: no Rust compiler => refused, naming what was found and what is needed
 	tap_test "no Rust compiler in the toolbox: refused, naming found and needed" no_rust_compiler
 	tap_test "the right compilers are accepted" right_compilers
+	# bad input: another rustc than the kernel's => refused, naming both
 	tap_test "wrong rustc: refused, naming both" wrong_rustc
+	# bad input: another gcc => refused, naming both
 	tap_test "wrong gcc: refused, naming both" wrong_gcc
+	# bad input: another bindgen => refused, naming both
 	tap_test "wrong bindgen: refused, naming both" wrong_bindgen
+	# bad input: a kernel without `CONFIG_RUST` => refused
 	tap_test "a kernel without CONFIG_RUST is refused" kernel_without_rust
+	# bad input: source of another version than the headers => refused
 	tap_test "source of another version is refused" wrong_source
+	# bad input: metadata made with another configuration => refused, naming the option
 	tap_test "metadata does not fit: another .config is refused, naming the option" wrong_config
 	tap_test "metadata that fits is accepted" right_metadata
+	# bad input: a Rust symbol that the kernel does not have => refused, naming it
 	tap_test "metadata does not fit: a Rust symbol missing in Module.symvers" symbol_missing
+	# bad input: a Rust symbol with another hash => refused, naming it
 	tap_test "metadata does not fit: a Rust symbol with another hash" symbol_differs
+	# bad input: a structure that differs in the image => refused, naming it
 	tap_test "metadata does not fit: a structure differs in the image's BTF" btf_differs
+	# bad input: a structure that differs in the tree => refused, naming it
 	tap_test "metadata does not fit: a structure differs in the tree" layout_differs
+	# bad input: an image without BTF => refused
 	tap_test "an image without BTF is refused" btf_missing
+	# bad input: Ctrl-C while the kernel's source is unpacked => no half source is left
 	tap_test "Ctrl-C while the source is unpacked leaves no source" source_is_whole_or_absent
+	# bad input: Ctrl-C while the metadata is rebuilt => nothing that could be trusted; the next run continues
 	tap_test "Ctrl-C while the metadata is rebuilt leaves nothing to trust, the next run continues" interrupted_run_continues
 	tap_test "a Debian 13 machine's own tools: kernel-tree, then modules KDIR=" own_tree_builds_modules
 }

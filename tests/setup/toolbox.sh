@@ -150,25 +150,43 @@ unknown_command() {
 }
 
 toolbox_tests() {
+	# bad input: an archive that cannot be reached => one sentence that says what and what to do; run again with network it continues
 	tap_test "unreachable archive: one sentence, and a run with network continues" unreachable_archive
+	# bad input: no archive in apt's configuration => one sentence
 	tap_test "no archive in apt's configuration: one sentence" no_archive_in_configuration
 	tap_test "no network: a complete cache needs none" complete_cache_needs_no_network
+	# bad input: an archive without the right signature => refused
 	tap_test "an archive without the right signature is refused" wrong_signature
+	# bad input: a disk that is too small => refused before anything is downloaded
 	tap_test "disk full: refused before anything is downloaded (small tmpfs)" disk_too_small
+	# bad input: a disk that becomes full while indexes are fetched => one sentence
 	tap_test "disk full while indexes are fetched: one sentence" disk_full_at 60m "looking up the toolbox's packages"
+	# bad input: ... while packages are downloaded => one sentence
 	tap_test "disk full while packages are downloaded: one sentence" disk_full_at 160m "downloading the toolbox's packages"
+	# bad input: ... while the toolbox is made => one sentence
 	tap_test "disk full while the toolbox is made: one sentence" disk_full_at 230m "making the toolbox"
+	# bad input: the same command with more room => it continues
 	tap_test "disk full: with more room the same command continues" disk_has_room_again
+	# bad input: Ctrl-C while package indexes are fetched => nothing is left that could be taken for whole
 	tap_test "Ctrl-C at the package indexes leaves nothing" stopped INT "looking up the toolbox's packages"
+	# bad input: Ctrl-C while packages are downloaded => the same
 	tap_test "Ctrl-C at the download leaves nothing" stopped INT "downloading the toolbox's packages"
+	# bad input: Ctrl-C while the toolbox is made => the same
 	tap_test "Ctrl-C early in making the root leaves nothing" stopped INT "making the toolbox" exists "$SCRATCH/stop/toolbox/*.new/etc"
 	tap_test "Ctrl-C late in making the root leaves nothing" stopped INT "making the toolbox" exists "$SCRATCH/stop/toolbox/*.new/var/lib/dpkg/info/apt.list"
+	# bad input: SIGKILL while the toolbox is made => no process is left
 	tap_test "SIGKILL while the root is made leaves no process" stopped KILL "making the toolbox" exists "$SCRATCH/stop/toolbox/*.new/usr/bin/dpkg"
+	# bad input: the same command after Ctrl-C at several points => it continues
 	tap_test "after Ctrl-C at several points the same command continues" continues_after_interruptions
+	# bad input: two runs at once => one makes it, the other waits
 	tap_test "two runs at once in an empty cache: one makes it, the other waits" two_runs_at_once
+	# bad input: a package that an interrupted download left short => not trusted
 	tap_test "a package that an interrupted download left short is not trusted" short_package_is_not_trusted
+	# bad input: not being root => one sentence
 	tap_test "without root: one sentence" not_root
+	# bad input: a cache that cannot be written => one sentence
 	tap_test "a cache that cannot be written: one sentence" cache_not_writable
+	# bad input: an unknown command => one sentence
 	tap_test "an unknown command: one sentence" unknown_command
 	tap_test "the status of a command in the toolbox is that of the run" status_passes
 	tap_test "the toolbox is read-only for what runs in it" root_stays_as_it_was_made

@@ -127,6 +127,7 @@ fn last_lines(end: &GuestEnd) -> Vec<String> {
 fn inmate_dies(settings: &Settings) -> Result<Vec<TestResult>> {
     let stage = Stage::set(settings, "tests-inmate-dies")?;
     let outcome = stage.converse("talk", &endless(), Some(Victim::Inmate), false)?;
+    // bad input: the inmate's QEMU is killed => the root cell's program says `peer 1 has left` and exits non-zero; its guest goes on
     let prefix = "peer dies (the inmate's QEMU is killed)";
     let mut results = root_cell_reports(prefix, &outcome, "peer 1 has left");
     let name = format!("{prefix}: accesses fatal on Jailhouse: 0");
@@ -136,6 +137,7 @@ fn inmate_dies(settings: &Settings) -> Result<Vec<TestResult>> {
 
 fn root_cell_dies(settings: &Settings) -> Result<Vec<TestResult>> {
     let stage = Stage::set(settings, "tests-root-dies")?;
+    // bad input: the root cell's QEMU is killed => the inmate sees it and ends well; the device model goes on, and new guests attach
     let prefix = "QEMU killed (the root cell's)";
     let outcome = stage.converse("talk", &endless(), Some(Victim::RootCell), false)?;
     let mut reasons = unless(
@@ -175,6 +177,7 @@ fn device_model_dies(settings: &Settings) -> Result<Vec<TestResult>> {
         ..endless()
     };
     let outcome = stage.converse("talk", &slow, Some(Victim::DeviceModel), false)?;
+    // bad input: the device model is killed => the root cell's program and the inmate say so and end; nothing hangs
     let prefix = "device model dies";
     let mut results = root_cell_reports(prefix, &outcome, "the device is gone");
     results.push(result(

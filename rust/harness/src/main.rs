@@ -12,6 +12,7 @@
 //! ```
 #![deny(unsafe_code)]
 
+mod bad_input;
 mod boot;
 mod console;
 mod cpio;
@@ -36,7 +37,7 @@ mod tap;
 use anyhow::{Context, Result};
 use clap::{Parser, Subcommand};
 use settings::Settings;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use tap::TestResult;
 
@@ -70,6 +71,8 @@ enum Command {
     },
     /// Run a shell in a guest with the module loaded
     Shell,
+    /// Write Documentation/bad-input.md from the tests that check it, in the working directory
+    BadInput,
     /// Print the closing line over all results in a folder; fails if anything failed
     Summary {
         /// The folder with *.tap
@@ -112,8 +115,13 @@ fn run(cli: &Cli) -> Result<bool> {
         Command::Demo { conversation } => demo::run(settings, conversation),
         Command::TestGuest { suites, doorbells } => test_guest(settings, suites, *doorbells),
         Command::Shell => shell::run(settings),
+        Command::BadInput => {
+            bad_input::write(Path::new("."))?;
+            Ok(true)
+        }
         Command::Summary { directory } => {
-            let summary = summary::Summary::of_directory(directory)?;
+            let rows = bad_input::rows(Path::new("."))?;
+            let summary = summary::Summary::of_directory(directory, &rows)?;
             println!("{summary}");
             Ok(summary.is_good())
         }

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! The closing line over all layers: `N passed, N failed, N skipped`.
 
+use crate::bad_input::{self, Row};
 use crate::tap::{Report, Verdict};
 use anyhow::{bail, Context, Result};
 use std::fmt;
@@ -17,8 +18,8 @@ pub(crate) struct Summary {
 
 impl Summary {
     /// Reads all `*.tap` of a directory. None at all is an error: a run without tests must not
-    /// look like success.
-    pub(crate) fn of_directory(directory: &Path) -> Result<Self> {
+    /// look like success. A test of `rows` that none of its layer's reports has is a failure.
+    pub(crate) fn of_directory(directory: &Path, rows: &[Row]) -> Result<Self> {
         let shown = directory.display();
         let mut paths: Vec<_> = fs::read_dir(directory)
             .with_context(|| format!("cannot read the results in {shown}"))?
@@ -30,12 +31,16 @@ impl Summary {
             bail!("there are no results (*.tap) in {shown}: run the tests first");
         }
         let mut summary = Self::default();
+        let mut reports = Vec::new();
         for path in paths {
             let text =
                 fs::read(&path).with_context(|| format!("cannot read {}", path.display()))?;
             let layer = path.file_stem().unwrap_or_default().to_string_lossy();
-            summary.add(&layer, &Report::parse(&String::from_utf8_lossy(&text)));
+            let report = Report::parse(&String::from_utf8_lossy(&text));
+            summary.add(&layer, &report);
+            reports.push((layer.into_owned(), report));
         }
+        summary.add_not_run(rows, &reports);
         Ok(summary)
     }
 
@@ -55,6 +60,24 @@ impl Summary {
                 .into_iter()
                 .map(|defect| format!("{layer}: the report {defect}")),
         );
+    }
+
+    /// Tests of `rows` that were to be run and were not, by layer. Guests run all of them with the stock
+    /// kernel only: some need a PC, or a distribution's kernel.
+    fn add_not_run(&mut self, rows: &[Row], reports: &[(String, Report)]) {
+        for (file, report) in reports {
+            let layer = match file.as_str() {
+                "guest-stock" => "guest",
+                other => other,
+            };
+            let results = report.results.iter();
+            let names: Vec<&str> = results.map(|result| result.name.as_str()).collect();
+            let missing = bad_input::not_run(rows, layer, &names).into_iter();
+            let document = bad_input::DOCUMENT;
+            self.failed.extend(
+                missing.map(|test| format!("{file}: {document} names \"{test}\", not run")),
+            );
+        }
     }
 
     /// Whether nothing failed.
@@ -107,10 +130,30 @@ mod tests {
     #[test]
     fn no_results_are_an_error() {
         let directory = tempfile::tempdir().unwrap();
-        let error = Summary::of_directory(directory.path()).unwrap_err();
+        let error = Summary::of_directory(directory.path(), &[]).unwrap_err();
         assert!(error.to_string().contains("run the tests first"), "{error}");
         fs::write(directory.path().join("one.tap"), "ok 1 - x\n1..1\n").unwrap();
-        let summary = Summary::of_directory(directory.path()).unwrap();
+        let summary = Summary::of_directory(directory.path(), &[]).unwrap();
         assert_eq!(summary.to_string(), "1 passed, 0 failed, 0 skipped");
+    }
+
+    #[test]
+    fn a_test_that_the_document_names_must_have_run() {
+        let directory = tempfile::tempdir().unwrap();
+        let row = |test: &str| Row {
+            give: "x".into(),
+            get: "y".into(),
+            test: test.into(),
+            layer: "guest",
+        };
+        let rows = [row("a is b"), row("c is d")];
+        let report = "ok 1 - stock: region: a is b\n1..1\n";
+        fs::write(directory.path().join("guest-arm64.tap"), report).unwrap();
+        let summary = Summary::of_directory(directory.path(), &rows).unwrap();
+        assert!(summary.is_good(), "{summary}");
+        fs::write(directory.path().join("guest-stock.tap"), report).unwrap();
+        let summary = Summary::of_directory(directory.path(), &rows).unwrap();
+        assert!(!summary.is_good());
+        assert!(summary.to_string().contains("c is d"), "{summary}");
     }
 }

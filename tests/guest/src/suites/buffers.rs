@@ -12,36 +12,44 @@ use std::fs;
 use std::os::fd::AsFd;
 
 pub(super) const TESTS: &[Test] = &[
+    // bad input: `pread` into memory that never comes (userfaultfd), and the device goes => removal does not wait; when the memory comes, the bytes that had been read, then `ENODEV`
     Test::new(
         "a user buffer that never resolves: pread waits for it, unbind does not",
         read,
     ),
+    // bad input: a long `pread` that meets such memory half-way => what came before the device went
     Test::new(
         "a user buffer that never resolves: a long pread gives what came before unbind",
         long_read,
     ),
+    // bad input: `pwrite` from memory that never comes, and the device goes => removal does not wait; when the memory comes, `ENODEV`
     Test::new(
         "a user buffer that never resolves: pwrite waits for it, unbind does not",
         write,
     ),
+    // bad input: the same with `remove` in sysfs => the same
     Test::new(
         "a user buffer that never resolves: sysfs remove does not wait for it",
         removed,
     ),
+    // bad input: a place for events that never comes, and the device goes => removal does not wait; when the memory comes, the events that had happened, then `ENODEV`
     Test::new(
         "a user buffer that never resolves: IVSHMEM_IOC_EVENTS waits for it, unbind does not",
         records,
     )
     .only_if(super::interrupts),
+    // bad input: a place for events that never comes, and another thread that fetches => the other thread gets the events, the first `EAGAIN`
     Test::new(
         "a user buffer that never resolves: another thread fetches from the same file",
         others_fetch,
     )
     .only_if(super::interrupts),
+    // bad input: an argument of an ioctl that never comes, and the device goes => removal does not wait; when the memory comes, `ENODEV` (or `EINVAL` if it is no good request)
     Test::new(
         "an ioctl's argument that never resolves: unbind does not wait for it",
         arguments,
     ),
+    // bad input: SIGKILL to a process that waits for such memory => it dies, and its state returns to 0
     Test::new(
         "a process that waits for such a buffer can be killed, and its state returns to 0",
         killed,
@@ -51,6 +59,7 @@ pub(super) const TESTS: &[Test] = &[
         own_mapping,
     )
     .of_whole_pages(),
+    // bad input: a buffer that is a mapping of a device that has gone => `EFAULT`
     Test::new(
         "a buffer that is a mapping of a device that has gone is EFAULT",
         dead_mapping,

@@ -60,20 +60,26 @@ pub(super) const TESTS: &[Test] = &[
         "records larger than known are filled with zeroes",
         larger_records,
     ),
+    // bad input: fetching when there is nothing, without waiting => `EAGAIN`
     Test::new("no event and no waiting is EAGAIN", again),
+    // bad input: the same with `O_NONBLOCK`, whatever the deadline => `EAGAIN`
     Test::new(
         "no event on an O_NONBLOCK file is EAGAIN whatever the deadline",
         nonblocking,
     ),
+    // bad input: waiting until a deadline, and nothing happens => `ETIMEDOUT`, not before it
     Test::new(
         "no event until the deadline is ETIMEDOUT, not before it",
         timed_out,
     ),
+    // bad input: a deadline in the past => `ETIMEDOUT` at once, or the events that are there
     Test::new(
         "a deadline in the past is ETIMEDOUT at once, with events it is none",
         past_deadline,
     ),
+    // bad input: a signal while waiting => `EINTR`
     Test::new("a signal is EINTR", interrupted),
+    // bad input: signals with `SA_RESTART` while waiting => the wait goes on, and the deadline stays
     Test::new(
         "a signal with SA_RESTART does not move the deadline",
         restarted,

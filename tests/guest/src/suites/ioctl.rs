@@ -11,16 +11,21 @@ use rustix::io::Errno;
 use std::fs::File;
 
 pub(super) const TESTS: &[Test] = &[
+    // bad input: an unknown number => `ENOTTY`
     Test::new("an unknown number is ENOTTY", unknown_numbers),
+    // bad input: a known number with another direction or magic => `ENOTTY`
     Test::new(
         "a known number with another direction or magic is ENOTTY",
         other_directions,
     ),
+    // bad input: calls of later versions, and of channels on the device file => `ENOTTY`
     Test::new(
         "calls of later versions and of channels are ENOTTY",
         later_calls,
     ),
+    // bad input: a structure larger than the driver's, with a zero tail => accepted
     Test::new("a larger structure with a zero tail is accepted", zero_tail),
+    // bad input: a structure larger than the driver's, with another tail => `E2BIG`
     Test::new(
         "a larger structure with a non-zero tail is E2BIG",
         non_zero_tail,
@@ -29,37 +34,48 @@ pub(super) const TESTS: &[Test] = &[
         "a larger structure is filled with zeroes on the way out",
         filled_up,
     ),
+    // bad input: a structure smaller than its first version => `EINVAL`, nothing is stored
     Test::new(
         "a structure smaller than its first version is EINVAL",
         too_small,
     ),
+    // bad input: a reserved field that is not zero => `EINVAL`
     Test::new(
         "a reserved field that is not zero is EINVAL",
         reserved_fields,
     ),
+    // bad input: an unknown flag, each of 32 => `EINVAL`
     Test::new("every unknown flag is EINVAL", unknown_flags),
+    // bad input: a pointer that is no memory, or memory that cannot be written => `EFAULT`
     Test::new("a bad pointer is EFAULT", bad_pointers),
+    // bad input: a peer or vector that the link does not have => `ENXIO`
     Test::new("peer or vector out of range is ENXIO", out_of_range),
+    // bad input: publishing another peer's state => `ENXIO`
     Test::new(
         "publishing the state of another peer is ENXIO",
         foreign_state,
     ),
+    // bad input: publishing or ringing through a file open for reading only => `EBADF`
     Test::new(
         "what changes something is EBADF on a file open for reading only",
         read_only_file,
     ),
+    // bad input: the same through a file opened with access mode 3 => `EBADF`
     Test::new(
         "what changes something is EBADF on a file opened for ioctls only (access mode 3)",
         ioctl_only_file,
     ),
+    // bad input: fetching into an array of 0 records, or of records of a size that cannot be => `EINVAL`
     Test::new(
         "capacity 0 and record sizes that cannot be are EINVAL",
         bad_event_requests,
     ),
+    // bad input: a place for events that is no memory => `EFAULT`, and the events are still there
     Test::new(
         "a place for records that is no memory is EFAULT, and nothing is lost",
         bad_records,
     ),
+    // bad input: all of these => no state has changed, nobody was rung
     Test::new(
         "refused calls have changed nothing and rung nobody",
         no_effect,

@@ -13,8 +13,10 @@ macro_rules! faults {
     ($($function:ident $fault:literal $name:literal [$($word:literal),*];)*) => {
         pub(super) const TESTS: &[Test] = &[
             $(Test::new($name, $function).only_if(|plan| has(plan, $fault)),)*
+            // bad input: malformed devices beside good ones => the module stays loaded, the good ones work
             Test::new("the module stays loaded, and good devices beside malformed ones work", others)
                 .only_if(|plan| plan.devices.iter().any(|device| device.fault.is_some())),
+            // bad input: binding a malformed device by hand => refused again
             Test::new("binding a malformed device by hand is refused again, without harm", by_hand)
                 .only_if(|plan| plan.devices.iter().any(|device| device.fault.is_some())),
         ];

@@ -11,22 +11,28 @@ use std::os::fd::AsFd;
 use std::sync::atomic::Ordering;
 
 pub(super) const TESTS: &[Test] = &[
+    // bad input: `mmap` with each protection, of each section, in each open mode => what the header says: `EACCES` for `PROT_WRITE` without the right, `EPERM` for `PROT_EXEC`
     Test::new(
         "every section with every protection in every open mode",
         matrix,
     ),
+    // bad input: `mmap` with `MAP_PRIVATE` => `EINVAL`
     Test::new("MAP_PRIVATE is EINVAL", private),
+    // bad input: a writable mapping of the whole region => `EACCES`
     Test::new(
         "the whole region can be mapped for reading, not for writing",
         whole,
     )
     .of_whole_pages(),
+    // bad input: a writable mapping across the border of a section => `EACCES`
     Test::new(
         "a mapping that is writable lies within one section of this peer",
         one_section,
     )
     .of_whole_pages(),
+    // bad input: `mmap` of a range that is not in the region => `ENXIO`; `EINVAL` inside a page, or without a length
     Test::new("offset and length out of range are refused", out_of_range),
+    // bad input: `mprotect` of a read-only mapping to writable or executable => `EACCES`
     Test::new(
         "mprotect cannot make a read-only mapping writable or executable",
         no_upgrade,
@@ -37,6 +43,7 @@ pub(super) const TESTS: &[Test] = &[
         downgrade,
     )
     .of_whole_pages(),
+    // bad input: `mremap` to a larger size => `EFAULT`
     Test::new("mremap cannot grow a mapping", no_growth).of_whole_pages(),
     Test::new(
         "a mapping shows what pread shows, and stores through it arrive",
@@ -48,6 +55,7 @@ pub(super) const TESTS: &[Test] = &[
         other_peer,
     )
     .of_whole_pages(),
+    // bad input: a store to a read-only mapping => SIGSEGV, nothing changes
     Test::new(
         "a store to a read-only mapping kills the program and changes nothing",
         store_dies,

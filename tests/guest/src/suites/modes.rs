@@ -33,11 +33,13 @@ pub(super) const INTX: &[Test] = &[
 pub(super) const POLLING: &[Test] = &[
     Test::two_peers("polling: info and log name the mode", polling_info),
     Test::two_peers("polling: changes of states are seen", polling_states),
+    // bad input: waiting for doorbells alone in polling mode => `EOPNOTSUPP` instead of hanging
     Test::two_peers(
         "polling: a wait for doorbells alone is EOPNOTSUPP instead of hanging",
         polling_doorbells,
     ),
     Test::two_peers("polling: a doorbell can be rung", polling_ring),
+    // bad input: subscribing to a vector in polling mode => `ENXIO`
     Test::two_peers("polling: no vector can be subscribed to", polling_subscribe),
 ];
 
@@ -47,6 +49,7 @@ pub(super) const STORM: &[Test] = &[
         "the self-test says that interrupts arrive",
         self_test_passed,
     ),
+    // bad input: a peer that rings as fast as it can => the device is silenced 10 ms at a time, and files are told `IVSHMEM_EVENT_MAY_HAVE_LOST`
     Test::new(
         "a storm is throttled, files are told that events may have been lost, and it goes on",
         storm,

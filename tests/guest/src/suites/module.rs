@@ -16,6 +16,7 @@ pub(super) const TESTS: &[Test] = &[
         "the module's taint is only out-of-tree, and unsigned where the kernel looks at signatures",
         taint,
     ),
+    // bad input: `rmmod` while a file is open => `EAGAIN` (in use), and the device works on
     Test::new("rmmod is refused while a file is open", unload_refused),
     Test::new(
         "rmmod is clean, and loading again brings the device back",

@@ -22,6 +22,7 @@ pub(super) const TESTS: &[Test] = &[
         "the file appears when the driver is bound and goes when it is unbound",
         appears,
     ),
+    // bad input: another file than one of the driver's given to the library => `ENOTTY` or `ENOENT`, in words
     Test::new(
         "other files than the ioctls' device say ENOTTY or ENOENT in the library's words",
         not_ours,

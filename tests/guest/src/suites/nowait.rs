@@ -14,6 +14,7 @@ pub(super) const TESTS: &[Test] = &[
         "io_uring: READ and WRITE at offsets end at once, though no event is pending",
         at_once,
     ),
+    // bad input: READ or WRITE of io_uring where one may not => what `pread` and `pwrite` say: `EACCES`, `ENOSPC`, `EBADF`, 0 bytes
     Test::new(
         "io_uring: READ and WRITE where pread and pwrite are refused are refused alike",
         refused,
@@ -32,6 +33,7 @@ pub(super) const TESTS: &[Test] = &[
         multishot,
     )
     .only_if(super::interrupts),
+    // bad input: an io_uring poll that is armed when the device goes => it ends with `EPOLLHUP` and `EPOLLERR`; new requests are `ENODEV`
     Test::new(
         "io_uring: removal during an armed poll ends it with a hang-up",
         removed,

@@ -9,53 +9,69 @@ use std::io::{Read, Seek, SeekFrom, Write};
 use std::sync::atomic::{AtomicBool, Ordering};
 
 pub(super) const TESTS: &[Test] = &[
+    // bad input: `pwrite` at odd offsets, with odd lengths => all of it is written, and no byte beside it
     Test::new(
         "what is written at odd offsets with odd lengths is read again",
         odd_offsets,
     ),
     Test::two_peers("what one peer writes the other reads", other_peer_reads),
+    // bad input: `pread` across the borders of sections => the bytes of both
     Test::new(
         "pread across section borders gives the bytes of both",
         read_across_borders,
     ),
+    // bad input: `pread` at or beyond the end of the region => 0 bytes
+    // bad input: `pread` across the end => the bytes up to the end
     Test::new(
         "pread at and beyond the end is 0, across the end is cut short",
         read_at_the_end,
     ),
+    // bad input: a transfer of zero bytes, also at odd offsets => 0, nothing is touched
     Test::new("pread and pwrite with zero length do nothing", zero_length),
+    // bad input: a transfer of a huge length => what there is from the offset on
     Test::new(
         "pread and pwrite with huge length transfer what there is",
         huge_length,
     ),
+    // bad input: `pwrite` into the state table or another peer's output section => `EACCES`, nothing is written
     Test::new(
         "pwrite into read-only sections is EACCES at every offset tried",
         read_only_sections,
     ),
+    // bad input: `pwrite` that begins where this peer may write, and goes on where it may not => as many bytes as it may write
     Test::new(
         "pwrite across section borders is cut short where this peer may not write",
         write_across,
     ),
+    // bad input: `pwrite` from one's own output section into the next peer's => as many bytes as are one's own
     Test::two_peers(
         "pwrite of a peer ends where the next peer's section begins",
         write_across_other,
     ),
+    // bad input: `pwrite` at or beyond the end of the region => `ENOSPC`
     Test::new("pwrite at and beyond the end is ENOSPC", write_beyond),
+    // bad input: `pread` or `pwrite` at a negative offset => `EINVAL`
     Test::new("a negative offset is EINVAL", negative_offset),
+    // bad input: a buffer that is no memory: null, low, kernel, non-canonical, at the top => `EFAULT`, nothing is transferred
     Test::new("bad pointers are EFAULT and change nothing", bad_pointers),
+    // bad input: a buffer that ends in unmapped memory => what fits; `EFAULT` if that is nothing
     Test::new(
         "a buffer that ends in nothing gives a partial transfer, then EFAULT",
         partly_bad,
     ),
     Test::new("preadv fills several buffers", vectors),
+    // bad input: `write` to a file open for reading, `read` from one open for writing => `EBADF`
     Test::new(
         "a file open for reading only cannot be written, and the other way round",
         open_modes,
     ),
+    // bad input: `open` with `O_APPEND` => `write` goes to the position as ever
     Test::new("O_APPEND has no effect", append),
     Test::new(
         "read and write move the position, lseek sets it within the region",
         position,
     ),
+    // bad input: `lseek` before the beginning or beyond the end of the region => `EINVAL`, the position stays
     Test::new(
         "lseek outside of the region is EINVAL and moves nothing",
         seek_outside,

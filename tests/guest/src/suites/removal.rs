@@ -13,32 +13,41 @@ use std::os::fd::AsFd;
 use std::time::{Duration, Instant};
 
 pub(super) const TESTS: &[Test] = &[
+    // bad input: any call on a file whose device has gone => `ENODEV`
     Test::new("unbind with a file open: every call on it is ENODEV", calls),
+    // bad input: `poll` of a file whose device has gone => `EPOLLHUP` and `EPOLLERR`
     Test::new(
         "unbind with a file open: poll says EPOLLHUP and EPOLLERR",
         hang_up,
     ),
+    // bad input: waiting for events when the device goes => `ENODEV`
     Test::new(
         "unbind wakes a blocked reader of events with ENODEV",
         blocked_reader,
     ),
+    // bad input: waiting in `poll` when the device goes => `EPOLLHUP` and `EPOLLERR`
     Test::new("unbind wakes a blocked poll with EPOLLHUP", blocked_poll),
+    // bad input: touching a mapping of a device that has gone => SIGBUS
     Test::new(
         "unbind with a live mapping: touching it raises SIGBUS",
         live_mapping,
     )
     .of_whole_pages(),
+    // bad input: touching a page for the first time after the device has gone => SIGBUS
     Test::new(
         "unbind with a mapping never touched: touching it raises SIGBUS",
         untouched_mapping,
     )
     .of_whole_pages(),
+    // bad input: unbinding with many files open and mapped => it does not wait for them
     Test::new("unbind does not wait for user space", does_not_wait).of_whole_pages(),
     Test::two_peers(
         "unbind takes the published state back, and the other peer sees it",
         state_gone,
     ),
+    // bad input: ringing a peer whose device has gone => it is lost, without an error
     Test::two_peers("unbind leaves other devices at work", others_work),
+    // bad input: using an old file after the device has come back => `ENODEV`: open it again
     Test::new(
         "rebind gives a fresh device, and old files stay dead",
         rebind,
@@ -49,6 +58,7 @@ pub(super) const TESTS: &[Test] = &[
         remove_rescan,
     ),
     Test::new("unbind and rebind many times with files open", many_times).of_whole_pages(),
+    // bad input: `rmmod` while a file of a device that has gone is open => `EAGAIN` (in use)
     Test::new(
         "rmmod after unbind is refused while a dead file is open, and clean afterwards",
         module,

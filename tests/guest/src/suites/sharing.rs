@@ -22,14 +22,17 @@ pub(super) const TESTS: &[Test] = &[
         passed,
     )
     .only_if(super::interrupts),
+    // bad input: a file that was sent over a socket and is never received => closed when the socket goes: its state returns to 0
     Test::new(
         "SCM_RIGHTS: a file on its way in a socket is open, one that is never received is closed",
         on_its_way,
     ),
+    // bad input: `open` by an unprivileged process => `EACCES`; a file that was passed to it works
     Test::new(
         "SCM_RIGHTS: an unprivileged process can use what it was given, and open nothing itself",
         unprivileged,
     ),
+    // bad input: changing something through a file open for reading only that was passed => `EBADF`
     Test::new(
         "SCM_RIGHTS: a file open for reading only stays so",
         passed_read_only,
@@ -43,6 +46,7 @@ pub(super) const TESTS: &[Test] = &[
         "dup and fork share the ownership of the state",
         shared_owner,
     ),
+    // bad input: SIGKILL to a process that shares its file with others => the state stays until the last has gone
     Test::new(
         "a process killed by SIGKILL gives the state back only with the last copy of the file",
         killed_copies,
@@ -57,6 +61,7 @@ pub(super) const TESTS: &[Test] = &[
         several_processes,
     )
     .only_if(super::interrupts),
+    // bad input: any operation that changes something, through a file open for reading only => `EBADF`; `EACCES` for `mmap` and `mprotect`; `EPERM` for `PROT_EXEC`; `EINVAL` for `ftruncate`
     Test::new(
         "a file open for reading only: every operation that changes anything is refused",
         read_only,

@@ -17,10 +17,12 @@ pub(super) const TESTS: &[Test] = &[
         "publishing the same value again interrupts nobody",
         same_again,
     ),
+    // bad input: publishing while another file owns the state => `EBUSY`
     Test::new(
         "another file's attempt is EBUSY, also with the same value",
         busy,
     ),
+    // bad input: publishing after another file has taken over => `EBUSY`
     Test::new(
         "take over: the new owner publishes, the old one gets EBUSY",
         take_over,

@@ -30,6 +30,7 @@ pub(super) const TESTS: &[Test] = &[
         "an event that is not subscribed ends no wait",
         unwanted_wakes_nobody,
     ),
+    // bad input: subscribing to a vector or peer that there is not => `ENXIO`
     Test::new(
         "subscribing to a vector or peer out of range is ENXIO",
         out_of_range,
@@ -52,6 +53,7 @@ pub(super) const TESTS: &[Test] = &[
         "an eventfd works whatever is subscribed",
         independent_of_subscription,
     ),
+    // bad input: attaching what is no eventfd; no descriptor; to a single peer => `EINVAL`; `EBADF`; `ENXIO`
     Test::new(
         "what is no eventfd is EINVAL, no descriptor EBADF, a single peer ENXIO",
         bad_eventfds,
