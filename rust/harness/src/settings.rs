@@ -32,7 +32,7 @@ pub(crate) struct Settings {
     #[arg(long, env = "IVSHMEM_INMATE", value_name = "FILE", global = true)]
     inmate: Option<PathBuf>,
 
-    /// Folder for all output; results go to BUILD/results, consoles to BUILD/run
+    /// Folder for all output; results go to BUILD/results, consoles to BUILD/run/KERNEL
     #[arg(
         long,
         env = "IVSHMEM_BUILD",
@@ -139,9 +139,11 @@ impl Settings {
         made(self.build.join("results"))
     }
 
-    /// The folder for consoles and statistics of the run called `name`, empty.
+    /// The folder for consoles and statistics of the run called `name`, empty. Each kernel has its own,
+    /// so that runs of several kernels do not disturb each other.
     pub(crate) fn run_folder(&self, name: &str) -> Result<PathBuf> {
-        let path = self.build.join("run").join(name);
+        let kernel = self.kernel()?.flavour.name();
+        let path = self.build.join("run").join(kernel).join(name);
         if path.exists() {
             fs::remove_dir_all(&path)
                 .with_context(|| format!("cannot empty {}", path.display()))?;

@@ -6,7 +6,7 @@
 
 use super::{count_doorbells, drain, wait, Env, Test, SOON};
 use crate::system;
-use ivshmem::{Deadline, Device, Error, Event, EventBuffer, EventKind, StateFlags};
+use ivshmem::{Deadline, Device, Error, Event, EventBuffer, EventKind, Section, StateFlags};
 use std::collections::BTreeMap;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
@@ -263,8 +263,13 @@ fn scribble(env: &Env) {
     device.write_at(&ours, info.output.offset).expect("write");
     let theirs = info.output_of(peer(env)).expect("exists");
     let faulty = Faulty::begin(env, &format!("scribble {} 99", peer(env)));
-    let map = device.map(info.rw).expect("map");
-    let first = device.map(theirs).expect("map");
+    // Where this kernel's pages are larger than the sections, only read reaches them.
+    let map = |section: Section| {
+        section
+            .is_mappable()
+            .then(|| device.map(section).expect("map"))
+    };
+    let (map, first) = (map(info.rw), map(theirs));
     let vector = env.vectors() - 1;
     let end = Instant::now() + WHILE;
     let mut seen = std::collections::BTreeSet::new();
@@ -272,8 +277,13 @@ fn scribble(env: &Env) {
         let mut bytes = [0; 256];
         let read = device.read_at(&mut bytes, theirs.offset);
         assert_eq!(read, Ok(bytes.len()));
-        seen.insert(map.word(0).expect("a word").load(Ordering::Relaxed));
-        first.read(0, &mut bytes).expect("read");
+        seen.insert(match &map {
+            Some(map) => map.word(0).expect("a word").load(Ordering::Relaxed),
+            None => device.read_word(info.rw.offset).expect("read"),
+        });
+        if let Some(first) = &first {
+            first.read(0, &mut bytes).expect("read");
+        }
         // We may write there too, and it may be overwritten at once.
         device.write_word(info.rw.offset + 4, 1).expect("write");
         other.ring(own(env), vector).expect("ring");
