@@ -25,7 +25,7 @@ no_unsafe_in_protocol() { ! word unsafe rust/protocol/src; }
 # Safe user-space crates keep unsafe in one file each, or in one module of several files.
 one_unsafe_file_per_crate() {
 	local crate found status=0
-	for crate in rust/client rust/device rust/harness tests/guest samples/*; do
+	for crate in rust/client rust/device rust/harness tests/fuzz tests/guest samples/*; do
 		[ -d "$crate" ] || continue
 		found=$(word unsafe "$crate" | cut -d : -f 1 | sed 's,/raw/[^/]*$,/raw.rs,' | sort -u)
 		[ "$(wc -w <<<"$found")" -le 1 ] || { echo "$crate has several: $found"; status=1; }

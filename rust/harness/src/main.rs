@@ -18,6 +18,7 @@ mod console;
 mod cpio;
 mod demo;
 mod failures;
+mod fuzz;
 mod initramfs;
 mod kernel;
 mod link;
@@ -30,6 +31,7 @@ mod requests;
 mod scan;
 mod settings;
 mod shell;
+mod soak;
 mod suites;
 mod summary;
 mod tap;
@@ -68,6 +70,20 @@ enum Command {
         #[arg(long, value_name = "N", default_value_t = 100_000, env = "IVSHMEM_DOORBELLS",
             value_parser = clap::value_parser!(u64).range(1..=u64::from(u32::MAX)))]
         doorbells: u64,
+    },
+    /// Do random operations on devices in guests, with a reproducible seed; results go to
+    /// BUILD/results/fuzz.tap
+    Fuzz {
+        #[command(flatten)]
+        amount: fuzz::Amount,
+    },
+    /// Unbind and bind a device, and remove and rescan it, under load; results go to
+    /// BUILD/results/soak.tap
+    Soak {
+        /// How often, each way
+        #[arg(long, value_name = "N", default_value_t = 20, env = "CYCLES",
+            value_parser = clap::value_parser!(u64).range(1..=1_000_000))]
+        cycles: u64,
     },
     /// Run a shell in a guest with the module loaded
     Shell,
@@ -114,6 +130,12 @@ fn run(cli: &Cli) -> Result<bool> {
     match &cli.command {
         Command::Demo { conversation } => demo::run(settings, conversation),
         Command::TestGuest { suites, doorbells } => test_guest(settings, suites, *doorbells),
+        Command::Fuzz { amount } => {
+            let is_good = write_results(settings, "fuzz", &fuzz::run(settings, amount)?)?;
+            process::check_interrupted()?;
+            Ok(is_good)
+        }
+        Command::Soak { cycles } => write_results(settings, "soak", &soak::run(settings, *cycles)?),
         Command::Shell => shell::run(settings),
         Command::BadInput => {
             bad_input::write(Path::new("."))?;

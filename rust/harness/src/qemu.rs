@@ -127,6 +127,11 @@ impl Guest {
         self.process.signal(Signal::KILL)
     }
 
+    /// The lines of its report so far.
+    pub(crate) fn report_so_far(&self) -> Vec<String> {
+        self.report.as_ref().map_or(Vec::new(), Console::lines)
+    }
+
     /// Waits for the guest's end.
     pub(crate) fn finish(mut self) -> Result<GuestEnd> {
         let status = self.process.wait(self.settings.limit())?;

@@ -5,49 +5,10 @@
 
 mod common;
 
+use common::{parse, ARM64, X86};
 use ivshmem_protocol::capability::{VendorCapability, CONTROL_ONE_SHOT, PRIVILEGED_CONTROL};
 use ivshmem_protocol::config::{self, find_capability, ConfigSpace, FindError, Protocol};
 use ivshmem_protocol::layout::{Geometry, Layout, Place, Section};
-
-/// arm64, 0001:00:00.0, as printed by `lspci -xxx`.
-const ARM64: &str = "
-00: 0a 11 06 41 00 00 10 00 00 00 00 ff 00 00 00 00
-10: 00 00 10 0b 00 00 00 00 00 00 00 00 00 00 00 00
-20: 00 00 00 00 00 00 00 00 00 00 00 00 0a 11 06 41
-30: 00 00 00 00 40 00 00 00 00 00 00 00 00 01 00 00
-40: 09 00 20 00 00 10 00 00 00 90 00 00 00 00 00 00
-50: 00 20 00 00 00 00 00 00 00 00 af 7f 00 00 00 00
-60: 11 00 00 00 01 00 00 00 01 01 00 00 00 00 00 00
-70: 00 00 00 00 00 00 00 00 00 00 00 00 00 00 00 00
-";
-
-/// x86-64, 0000:00:0e.0.
-const X86: &str = "
-00: 0a 11 06 41 00 00 10 00 00 00 00 ff 00 00 00 00
-10: 00 00 00 40 00 10 00 40 00 00 00 00 00 00 00 00
-20: 00 00 00 00 00 00 00 00 00 00 00 00 0a 11 06 41
-30: 00 00 00 00 40 00 00 00 00 00 00 00 00 00 00 00
-40: 09 60 20 00 00 10 00 00 00 90 00 00 00 00 00 00
-50: 00 20 00 00 00 00 00 00 00 00 0f 3f 00 00 00 00
-60: 11 00 0f 00 01 00 00 00 01 01 00 00 00 00 00 00
-70: 00 00 00 00 00 00 00 00 00 00 00 00 00 00 00 00
-";
-
-/// A dump as bytes. What Jailhouse does not have, from 80h up, reads ff.
-fn parse(dump: &str) -> [u8; 256] {
-    let mut bytes = [0xff; 256];
-    let mut at = 0;
-    for line in dump.lines().filter(|line| !line.is_empty()) {
-        let (offset, row) = line.split_once(": ").unwrap();
-        assert_eq!(usize::from_str_radix(offset, 16), Ok(at));
-        for byte in row.split(' ') {
-            bytes[at] = u8::from_str_radix(byte, 16).unwrap();
-            at += 1;
-        }
-    }
-    assert_eq!(at, 0x80);
-    bytes
-}
 
 /// The second device of the arm64 root cell, a virtual Ethernet link. Its record says in what it
 /// differs from the first; the address is the end of the first one's region.

@@ -1,11 +1,13 @@
 // SPDX-License-Identifier: GPL-2.0 OR MIT
 
-//! 100,000 malformed devices: each is refused with a reason that is true, or accepted with a layout
-//! that passes every check. Same numbers on each run.
+//! 100,000 malformed capabilities: each is refused with its reason, which is true, or accepted with a
+//! layout that passes every check. Same numbers on each run.
+//!
+//! IVSHMEM_MALFORMED=n does n of each sort, IVSHMEM_SEED=s others.
 
 mod common;
 
-use common::{sections, walk, Config, Seeded};
+use common::{parse, sections, walk, Config, Seeded, ARM64, X86};
 use ivshmem_protocol::capability::{CapabilityError, VendorCapability};
 use ivshmem_protocol::layout::{Geometry, Layout, LayoutError, Place};
 use std::collections::BTreeMap;
@@ -193,11 +195,45 @@ fn assert_sound(device: &Device, capability: &VendorCapability, layout: &Layout,
     }
 }
 
-#[test]
-fn each_is_refused_for_a_reason_or_sound() {
-    let mut seed = Seeded(0x110a_4106);
+/// A device of a real Jailhouse, with a few bytes of its configuration space changed.
+fn mutated(seed: &mut Seeded) -> Device {
+    let mut device = Device {
+        config: Config(parse(seed.pick(&[ARM64, X86]))),
+        id: seed.below(3) as u32,
+        max_peers: 3,
+        bar_size: 0,
+    };
+    for _ in 0..=seed.below(5) {
+        // Status and capability pointer, the capability, or anything.
+        let at = match seed.below(8) {
+            0 => seed.pick(&[0x06, 0x34]),
+            1 => seed.below(256) as usize,
+            _ => 0x40 + seed.below(0x28) as usize,
+        };
+        let byte = &mut device.config.0[at];
+        *byte = match seed.below(4) {
+            0 => *byte ^ (1 << seed.below(8)),
+            1 => byte.wrapping_add(seed.pick(&[1, 255])),
+            2 => seed.pick(&[0, 0xff, 0x7f, 0x80]),
+            _ => seed.next() as u8,
+        };
+    }
+    device
+}
+
+/// A number from the environment.
+fn number(name: &str, usual: u64) -> u64 {
+    match std::env::var(name) {
+        Ok(text) => text.parse().expect("a number"),
+        Err(_) => usual,
+    }
+}
+
+/// Looks at as many devices as are wanted: how often each outcome came.
+fn look(device: fn(&mut Seeded) -> Device) -> BTreeMap<String, u32> {
+    let mut seed = Seeded(number("IVSHMEM_SEED", 0x110a_4106));
     let mut outcomes = BTreeMap::<String, u32>::new();
-    for _ in 0..100_000 {
+    for round in 0..number("IVSHMEM_MALFORMED", 100_000) {
         let device = device(&mut seed);
         let outcome = match probe(&device) {
             Ok((capability, layout, place)) => {
@@ -205,7 +241,7 @@ fn each_is_refused_for_a_reason_or_sound() {
                 format!("{place:?}")
             }
             Err(refusal) => {
-                assert!(is_true(&refusal, &device), "{refusal:?}");
+                assert!(is_true(&refusal, &device), "{round}: {refusal:?}");
                 format!("{refusal:?}")
             }
         };
@@ -214,6 +250,28 @@ fn each_is_refused_for_a_reason_or_sound() {
         let name = outcome[..end].trim_end_matches(|c: char| c == '(' || c.is_ascii_digit());
         *outcomes.entry(name.to_owned()).or_default() += 1;
     }
+    outcomes
+}
+
+#[test]
+fn each_mutation_of_jailhouse_s_own_is_refused_for_a_reason_or_sound() {
+    let outcomes = look(mutated);
+    for name in [
+        "Address",
+        "Capability(NotFound(Missing",
+        "Capability(Short",
+        "Capability(Beyond",
+        "Layout(Misaligned",
+        "Layout(TooLarge",
+        "Layout(NoAddress",
+    ] {
+        assert!(outcomes.contains_key(name), "no {name} in {outcomes:?}");
+    }
+}
+
+#[test]
+fn each_is_refused_for_a_reason_or_sound() {
+    let outcomes = look(device);
     // The test has seen everything that there is.
     for name in [
         "Bar",

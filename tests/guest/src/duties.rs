@@ -1,8 +1,10 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! What a guest can be told to do.
 
+use crate::fuzz;
 use crate::report::{Outcome, Report};
 use crate::runner;
+use crate::soak;
 use crate::system;
 use crate::traffic;
 use ivshmem_guest::plan::Plan;
@@ -20,6 +22,8 @@ pub(crate) fn run(plan: &Plan, report: &mut Report) -> Result<(), Failure> {
         }
         "demo" => program("/bin/ivshmem-demo", plan, report),
         "traffic" => traffic::run(plan, report),
+        "fuzz" => fuzz::run(plan, report),
+        "soak" => soak::run(plan, report),
         "shell" => shell(plan),
         other => Err(format!("nothing to do for `ivshmem.run={other}`").into()),
     }

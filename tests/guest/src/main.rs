@@ -9,18 +9,20 @@
 //! ```text
 //! init ── runner ──> "test SUITE NUMBER" ──> suites/*.rs
 //!    │                        └──────────> "helper NAME ..." ──> helpers.rs
-//!    └── duties (demo, doorbells between two guests, shell) ──> duties.rs, traffic.rs
+//!    └── duties (demo, doorbells between two guests, fuzzing, shell) ──> duties.rs, traffic.rs, fuzz.rs
 //! ```
 #![deny(unsafe_code)]
 
 mod aftermath;
 mod ask;
 mod duties;
+mod fuzz;
 mod helpers;
 mod init;
 mod raw;
 mod report;
 mod runner;
+mod soak;
 mod suites;
 mod system;
 mod traffic;
@@ -34,6 +36,8 @@ fn main() {
     match words.as_slice() {
         ["test", suite, number] => runner::run_one(suite, number),
         ["helper", name, rest @ ..] => helpers::run(name, rest),
+        ["fuzz-worker", rest @ ..] => std::process::exit(fuzz::work(rest)),
+        ["soak-worker", node, peer] => std::process::exit(soak::work(node, peer)),
         ["list"] => runner::list(),
         _ => {
             eprintln!(

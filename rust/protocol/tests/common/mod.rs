@@ -112,6 +112,47 @@ pub(crate) fn sections(geometry: &Geometry) -> Vec<(Writer, i128)> {
     list
 }
 
+/// Configuration space of the first link in a root cell, as Jailhouse (git e57d1eff, "v0.12") presented it before
+/// a driver was bound: arm64, 0001:00:00.0, as printed by `lspci -xxx`.
+pub(crate) const ARM64: &str = "
+00: 0a 11 06 41 00 00 10 00 00 00 00 ff 00 00 00 00
+10: 00 00 10 0b 00 00 00 00 00 00 00 00 00 00 00 00
+20: 00 00 00 00 00 00 00 00 00 00 00 00 0a 11 06 41
+30: 00 00 00 00 40 00 00 00 00 00 00 00 00 01 00 00
+40: 09 00 20 00 00 10 00 00 00 90 00 00 00 00 00 00
+50: 00 20 00 00 00 00 00 00 00 00 af 7f 00 00 00 00
+60: 11 00 00 00 01 00 00 00 01 01 00 00 00 00 00 00
+70: 00 00 00 00 00 00 00 00 00 00 00 00 00 00 00 00
+";
+
+/// Likewise x86-64, 0000:00:0e.0.
+pub(crate) const X86: &str = "
+00: 0a 11 06 41 00 00 10 00 00 00 00 ff 00 00 00 00
+10: 00 00 00 40 00 10 00 40 00 00 00 00 00 00 00 00
+20: 00 00 00 00 00 00 00 00 00 00 00 00 0a 11 06 41
+30: 00 00 00 00 40 00 00 00 00 00 00 00 00 00 00 00
+40: 09 60 20 00 00 10 00 00 00 90 00 00 00 00 00 00
+50: 00 20 00 00 00 00 00 00 00 00 0f 3f 00 00 00 00
+60: 11 00 0f 00 01 00 00 00 01 01 00 00 00 00 00 00
+70: 00 00 00 00 00 00 00 00 00 00 00 00 00 00 00 00
+";
+
+/// A dump as bytes. What Jailhouse does not have, from 80h up, reads ff.
+pub(crate) fn parse(dump: &str) -> [u8; 256] {
+    let mut bytes = [0xff; 256];
+    let mut at = 0;
+    for line in dump.lines().filter(|line| !line.is_empty()) {
+        let (offset, row) = line.split_once(": ").unwrap();
+        assert_eq!(usize::from_str_radix(offset, 16), Ok(at));
+        for byte in row.split(' ') {
+            bytes[at] = u8::from_str_radix(byte, 16).unwrap();
+            at += 1;
+        }
+    }
+    assert_eq!(at, 0x80);
+    bytes
+}
+
 /// Numbers that look random and are the same on each run.
 pub(crate) struct Seeded(pub(crate) u64);
 

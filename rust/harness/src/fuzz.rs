@@ -1,0 +1,170 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! `fuzz`: guests of limited length, one after the other, that do random operations on their devices.
+
+mod done;
+
+use crate::boot::{guest_spec, initramfs, judge, Links};
+use crate::kernel::Kernel;
+use crate::process::{check_interrupted, wait_for};
+use crate::progress::Step;
+use crate::qemu::Guest;
+use crate::settings::Settings;
+use crate::tap::TestResult;
+use anyhow::Result;
+use clap::Args;
+use done::Done;
+use ivshmem_guest::plan::{DevicePlan, Plan, Protection, Shape, SoftInmate};
+use std::collections::hash_map::RandomState;
+use std::hash::{BuildHasher, Hasher};
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+/// Operations of a guest, at most. The number depends on nothing, so that a guest can be repeated.
+const GUEST: u64 = 250_000;
+/// Seconds of a guest, at most, before patience.
+const GUEST_TIME: u64 = 400;
+/// Operations if neither they nor a time is given.
+const SHORT: u64 = 200_000;
+
+/// How much to do.
+#[derive(Debug, Clone, Args)]
+pub(crate) struct Amount {
+    /// Operations, of all guests together [default: 200000, or as many as the time allows]
+    #[arg(long, value_name = "N", env = "OPS", value_parser = clap::value_parser!(u64).range(1..))]
+    ops: Option<u64>,
+    /// Seconds, of all guests together
+    #[arg(long, value_name = "SECONDS", env = "TIME", value_parser = clap::value_parser!(u64).range(1..))]
+    time: Option<u64>,
+    /// Where to begin; the same seed makes the same operations [default: another one each time]
+    #[arg(long, value_name = "S", env = "SEED")]
+    seed: Option<u64>,
+    /// Print how often each operation ended with which error
+    #[arg(long)]
+    histogram: bool,
+}
+
+/// Links that guests have, in turn.
+fn links() -> [(&'static str, DevicePlan); 3] {
+    let usual = DevicePlan {
+        inmate: Some(SoftInmate::echo(2)),
+        ..DevicePlan::default()
+    };
+    let mapped = DevicePlan {
+        protection: Protection::Mapped,
+        ..usual.clone()
+    };
+    let bar2 = DevicePlan {
+        shape: Shape::Bar2,
+        vectors: 16,
+        ..mapped.clone()
+    };
+    [("mapped", mapped), ("trap", usual), ("BAR 2", bar2)]
+}
+
+/// Two peers of the link in one guest, with IDs 0 and 1.
+fn devices(link: &DevicePlan) -> Vec<DevicePlan> {
+    let device = |peer: u32| DevicePlan {
+        slot: 5 + peer as u8,
+        peer,
+        peers: 3,
+        ..link.clone()
+    };
+    vec![device(0), device(1)]
+}
+
+/// Runs guests until all is done; the results of each.
+pub(crate) fn run(settings: &Settings, amount: &Amount) -> Result<Vec<TestResult>> {
+    let kernel = settings.kernel()?;
+    let seed = amount
+        .seed
+        .unwrap_or_else(|| RandomState::new().build_hasher().finish() >> 32);
+    let operations = match (amount.ops, amount.time) {
+        (Some(operations), _) => operations,
+        (None, Some(_)) => u64::MAX,
+        (None, None) => SHORT,
+    };
+    let time = amount.time.map_or(Duration::MAX, Duration::from_secs);
+    println!(
+        "fuzzing {}; the first guest's seed is {seed}, each further one's is 1 more",
+        kernel.title()
+    );
+    let folder = settings.run_folder("fuzz")?;
+    let archive = folder.join("initramfs");
+    initramfs(settings, &kernel)?.write(&archive)?;
+
+    let begin = Instant::now();
+    let (mut all, mut results) = (Done::default(), Vec::new());
+    while all.total < operations && begin.elapsed() < time {
+        let left = time.saturating_sub(begin.elapsed()).as_secs().max(1);
+        let seed = seed.wrapping_add(all.guests);
+        let plan = Plan {
+            run: "fuzz".into(),
+            arguments: vec![
+                seed.to_string(),
+                GUEST.min(operations - all.total).to_string(),
+                left.min(GUEST_TIME * u64::from(settings.patience))
+                    .to_string(),
+            ],
+            devices: devices(&links()[(seed % 3) as usize].1),
+            patience: settings.patience,
+        };
+        let name = format!("seed {seed}, {}", links()[(seed % 3) as usize].0);
+        let (mut own, done) = guest(settings, &kernel, &folder, &archive, &plan, &name)?;
+        let has_failed = own.iter().any(TestResult::has_failed);
+        if has_failed {
+            let again = format!("to repeat it: make fuzz SEED={seed} OPS={GUEST}");
+            println!("{again}");
+            if let Some(result) = own.iter_mut().find(|result| result.has_failed()) {
+                result.notes.push(again);
+            }
+        }
+        results.append(&mut own);
+        all.add(&done);
+        if has_failed || done.was_interrupted {
+            break;
+        }
+    }
+    println!("{}", all.text(begin.elapsed(), amount.histogram));
+    let mut result = TestResult::from_reasons("operations were carried out", all.missing());
+    result
+        .notes
+        .extend(all.text(begin.elapsed(), true).lines().map(Into::into));
+    results.push(result);
+    Ok(results)
+}
+
+/// One guest: its results, and what it did.
+fn guest(
+    settings: &Settings,
+    kernel: &Kernel,
+    folder: &Path,
+    archive: &Path,
+    plan: &Plan,
+    name: &str,
+) -> Result<(Vec<TestResult>, Done)> {
+    let step = Step::begin(format!("fuzz ({name})"), settings.verbose);
+    let links = Links::start(settings, folder, &plan.devices)?;
+    let mut spec = guest_spec("guest", kernel, archive, plan, &links);
+    spec.prefix = settings.verbose.then(|| "guest | ".into());
+    let mut guest = Guest::start(settings, folder, &spec)?;
+    let limit = settings.limit() + Duration::from_secs(GUEST_TIME) * settings.patience;
+    let end = wait_for(limit, || guest.poll());
+    if check_interrupted().is_err() {
+        let mut done = Done::of(&guest.report_so_far());
+        done.was_interrupted = true;
+        step.end(&format!("interrupted after {} operations", done.total));
+        return Ok((Vec::new(), done));
+    }
+    let mut results = Vec::new();
+    if end?.is_none() {
+        guest.kill()?;
+    }
+    let end = guest.finish()?;
+    let report: Vec<String> = end.report.lines().map(Into::into).collect();
+    let done = Done::of(&report);
+    results.extend(judge(name, &end));
+    results.extend(links.finish()?.results(name));
+    let failed = results.iter().filter(|result| result.has_failed()).count();
+    step.end(&format!("{} operations, {failed} failed", done.total));
+    Ok((results, done))
+}

@@ -1,0 +1,182 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! What guests say that they have done: lines `# fuzz ...` of their reports, added up.
+
+use std::collections::BTreeMap;
+use std::fmt::Write as _;
+use std::time::Duration;
+
+/// What was done.
+#[derive(Debug, Default, Clone, PartialEq, Eq)]
+pub(crate) struct Done {
+    /// Guests that have run.
+    pub(crate) guests: u64,
+    /// Operations.
+    pub(crate) total: u64,
+    /// Somebody wanted it to end early.
+    pub(crate) was_interrupted: bool,
+    /// For each kind of operation, how often it ended with which error; 0 is success.
+    kinds: BTreeMap<String, BTreeMap<i32, u64>>,
+    /// Other things that were counted.
+    also: BTreeMap<String, u64>,
+}
+
+impl Done {
+    /// Of one guest, whose report may break off.
+    pub(crate) fn of(report: &[String]) -> Self {
+        let mut done = Self {
+            guests: 1,
+            ..Self::default()
+        };
+        for line in report {
+            let Some(words) = line.strip_prefix("# fuzz ") else {
+                continue;
+            };
+            match words.split(' ').collect::<Vec<_>>().as_slice() {
+                ["total", number] => done.total = number.parse().unwrap_or(done.total),
+                ["also", name @ .., number] => {
+                    done.also
+                        .insert(name.join(" "), number.parse().unwrap_or_default());
+                }
+                ["kind", name, outcomes @ ..] => {
+                    let outcomes = outcomes.iter().filter_map(|pair| {
+                        let (errno, count) = pair.split_once(':')?;
+                        Some((errno.parse().ok()?, count.parse().ok()?))
+                    });
+                    done.kinds.insert((*name).into(), outcomes.collect());
+                }
+                _ => {}
+            }
+        }
+        done
+    }
+
+    /// Adds what another guest has done.
+    pub(crate) fn add(&mut self, other: &Self) {
+        self.guests += other.guests;
+        self.total += other.total;
+        self.was_interrupted |= other.was_interrupted;
+        for (name, outcomes) in &other.kinds {
+            let own = self.kinds.entry(name.clone()).or_default();
+            for (errno, count) in outcomes {
+                *own.entry(*errno).or_default() += count;
+            }
+        }
+        for (name, count) in &other.also {
+            *self.also.entry(name.clone()).or_default() += count;
+        }
+    }
+
+    /// Kinds of operations of which none succeeded although many were tried: those would have tested
+    /// nothing.
+    pub(crate) fn missing(&self) -> Vec<String> {
+        const ENOUGH: u64 = 200;
+        // The driver does not offer it.
+        const NEVER: &str = "splice";
+        if self.total == 0 && !self.was_interrupted {
+            return vec!["none was".into()];
+        }
+        let useless = self.kinds.iter().filter(|(_, outcomes)| {
+            outcomes.values().sum::<u64>() > ENOUGH && !outcomes.contains_key(&0)
+        });
+        let useless = useless.filter(|(name, _)| *name != NEVER);
+        useless
+            .map(|(name, outcomes)| format!("{name} never succeeded: {outcomes:?}"))
+            .collect()
+    }
+
+    /// For people.
+    pub(crate) fn text(&self, time: Duration, with_errors: bool) -> String {
+        let seconds = time.as_secs_f64().max(0.001);
+        let mut text = format!(
+            "{} operations in {} guests, {seconds:.0} s: {:.0} per second, boots included{}",
+            self.total,
+            self.guests,
+            self.total as f64 / seconds,
+            if self.was_interrupted {
+                "; interrupted"
+            } else {
+                ""
+            }
+        );
+        for (name, outcomes) in &self.kinds {
+            // Writing into a string does not fail.
+            let _ = write!(text, "\n  {name:<14}{:>9}", outcomes.values().sum::<u64>());
+            if with_errors {
+                for (errno, count) in outcomes {
+                    let _ = write!(text, "  {}: {count}", error_name(*errno));
+                }
+            }
+        }
+        for (name, count) in &self.also {
+            let _ = write!(text, "\n  {name}: {count}");
+        }
+        text
+    }
+}
+
+/// Names of the errors that operations are known to end with.
+const NAMES: &[(i32, &str)] = &[
+    (0, "good"),
+    (1, "EPERM"),
+    (2, "ENOENT"),
+    (4, "EINTR"),
+    (5, "EIO"),
+    (6, "ENXIO"),
+    (7, "E2BIG"),
+    (9, "EBADF"),
+    (11, "EAGAIN"),
+    (12, "ENOMEM"),
+    (13, "EACCES"),
+    (14, "EFAULT"),
+    (16, "EBUSY"),
+    (17, "EEXIST"),
+    (19, "ENODEV"),
+    (20, "ENOTDIR"),
+    (22, "EINVAL"),
+    (25, "ENOTTY"),
+    (28, "ENOSPC"),
+    (29, "ESPIPE"),
+    (40, "ELOOP"),
+    (75, "EOVERFLOW"),
+    (95, "EOPNOTSUPP"),
+    (110, "ETIMEDOUT"),
+    (111, "ECONNREFUSED"),
+];
+
+fn error_name(number: i32) -> String {
+    let known = NAMES.iter().find(|(value, _)| *value == number);
+    known.map_or(format!("error {number}"), |(_, name)| (*name).into())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn report(text: &str) -> Vec<String> {
+        text.lines().map(Into::into).collect()
+    }
+
+    #[test]
+    fn counts_are_read_and_added() {
+        let first = report("ok 1 - x\n# fuzz total 5\n# fuzz kind read 0:3 14:1\n# fuzz total 9\n# fuzz also unbind/bind 2");
+        let mut all = Done::of(&first);
+        assert_eq!(all.total, 9);
+        all.add(&Done::of(&report(
+            "# fuzz total 1\n# fuzz kind read 14:1\n# fuzz kind seek 22:300\n# fuzz kin",
+        )));
+        assert_eq!((all.total, all.guests), (10, 2));
+        assert_eq!(all.kinds["read"], BTreeMap::from([(0, 3), (14, 2)]));
+        assert_eq!(all.also["unbind/bind"], 2);
+        assert_eq!(all.missing().len(), 1, "{:?}", all.missing());
+        let text = all.text(Duration::from_secs(2), true);
+        assert!(
+            text.contains("5 per second") && text.contains("EFAULT: 2"),
+            "{text}"
+        );
+    }
+
+    #[test]
+    fn nothing_done_is_a_failure() {
+        assert_eq!(Done::default().missing().len(), 1);
+    }
+}

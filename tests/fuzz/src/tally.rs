@@ -1,0 +1,124 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! Counts of all processes of a run, in memory that they share: a process that is killed has counted.
+
+use crate::kinds::Kind;
+use crate::sys::Shared;
+use std::fs::File;
+use std::io;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+/// Errors that are told apart: numbers below this. 0 stands for success.
+pub const ERRNOS: usize = 134;
+/// Most threads of all processes together.
+const THREADS: usize = 32;
+/// Words before the threads'.
+const HEAD: usize = 8;
+const STOP: usize = 0;
+const SIGBUS: usize = 1;
+const SIGSEGV: usize = 2;
+const WOKEN: usize = 3;
+
+/// The counts.
+#[derive(Debug)]
+pub struct Tally(Shared);
+
+impl Tally {
+    /// Number of words.
+    const WORDS: usize = HEAD + THREADS + Kind::ALL.len() * ERRNOS;
+
+    /// Makes a file for them, all 0.
+    ///
+    /// # Errors
+    ///
+    /// If that fails.
+    pub fn create(path: &str) -> io::Result<Self> {
+        let file = File::options()
+            .read(true)
+            .write(true)
+            .create(true)
+            .truncate(true)
+            .open(path)?;
+        file.set_len(Self::WORDS as u64 * 8)?;
+        Ok(Self(Shared::map(&file, Self::WORDS)?))
+    }
+
+    /// Uses the file that another process made.
+    ///
+    /// # Errors
+    ///
+    /// If that fails.
+    pub fn open(path: &str) -> io::Result<Self> {
+        let file = File::options().read(true).write(true).open(path)?;
+        Ok(Self(Shared::map(&file, Self::WORDS)?))
+    }
+
+    fn word(&self, index: usize) -> &AtomicU64 {
+        &self.0.words()[index]
+    }
+
+    fn get(&self, index: usize) -> u64 {
+        self.word(index).load(Ordering::Relaxed)
+    }
+
+    /// Tells all threads to end.
+    pub fn stop(&self) {
+        self.word(STOP).store(1, Ordering::Relaxed);
+    }
+
+    /// Lets threads run again.
+    pub fn go_on(&self) {
+        self.word(STOP).store(0, Ordering::Relaxed);
+    }
+
+    pub(crate) fn is_stopped(&self) -> bool {
+        self.get(STOP) != 0
+    }
+
+    /// An operation has ended.
+    pub(crate) fn count(&self, thread: usize, kind: Kind, result: i64) {
+        let errno = if result < 0 { (-result) as usize } else { 0 };
+        let cell = HEAD + THREADS + kind as usize * ERRNOS + errno.min(ERRNOS - 1);
+        self.word(cell).fetch_add(1, Ordering::Relaxed);
+        self.word(HEAD + thread % THREADS)
+            .fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// Operations of `thread`.
+    #[must_use]
+    pub fn of_thread(&self, thread: usize) -> u64 {
+        self.get(HEAD + thread % THREADS)
+    }
+
+    /// Operations of all threads.
+    #[must_use]
+    pub fn total(&self) -> u64 {
+        (0..THREADS).map(|thread| self.of_thread(thread)).sum()
+    }
+
+    /// How often an operation of `kind` ended with `errno`.
+    #[must_use]
+    pub fn outcomes(&self, kind: Kind, errno: usize) -> u64 {
+        self.get(HEAD + THREADS + kind as usize * ERRNOS + errno)
+    }
+
+    pub(crate) fn add_signals(&self, [bus, segv]: [u64; 2]) {
+        self.word(SIGBUS).fetch_add(bus, Ordering::Relaxed);
+        self.word(SIGSEGV).fetch_add(segv, Ordering::Relaxed);
+    }
+
+    /// SIGBUS and SIGSEGV of loads and stores.
+    #[must_use]
+    pub fn signals(&self) -> [u64; 2] {
+        [self.get(SIGBUS), self.get(SIGSEGV)]
+    }
+
+    pub(crate) fn add_woken(&self) {
+        self.word(WOKEN).fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// Signals sent to threads that waited.
+    #[must_use]
+    pub fn woken(&self) -> u64 {
+        self.get(WOKEN)
+    }
+}
