@@ -46,6 +46,11 @@ const SOURCES: &[Source] = &[
         files: &["tests/guest/src/suites/malformed.rs"],
     },
     Source {
+        title: "Devices and peers that go wrong while they work",
+        layer: "guest",
+        files: &["tests/guest/src/suites/faults.rs"],
+    },
+    Source {
         title: "Reading and writing the region",
         layer: "guest",
         files: &[

@@ -12,39 +12,49 @@ use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 pub(super) const TESTS: &[Test] = &[
+    // bad input: a command to the device model that is nonsense => refused with a sentence
     Test::two_peers(
         "commands: nonsense is refused with a sentence",
         nonsense,
     ),
+    // bad input: a doorbell that is lost on its way => the wait goes on until its deadline; the next doorbell wakes
     Test::two_peers(
         "a lost doorbell: a wait ends at its deadline, and the next doorbell wakes",
         lost_doorbell,
     ),
+    // bad input: a change of state whose interrupt is lost => found within a second or so, with `IVSHMEM_EVENT_MAY_HAVE_LOST`
     Test::two_peers(
         "a lost interrupt: the change of state is found, and files are told that events may have been lost",
         lost_state,
     ),
+    // bad input: a device that loses each second interrupt => the last state is always seen
     Test::two_peers(
         "each second interrupt lost: the last state is always seen",
         lost_every,
     ),
+    // bad input: a device that never interrupts => `self_test` in sysfs says `failed`, a line in the log says so; the driver goes on
     Test::two_peers(
         "no interrupt at all: the self-test says so, and the driver goes on",
         self_test_fails,
     ),
+    // bad input: a peer that publishes garbage as its state => each record follows from the one before
     Test::two_peers(
         "garbage states of a peer: each record follows from the one before",
         garbage,
     ),
+    // bad input: garbage in the state table => records stay consistent, and all is well afterwards
     Test::two_peers(
         "a garbage state table: records stay consistent, and all is well afterwards",
         garbage_table,
     ),
+    // bad input: a peer that fills its memory with garbage all the time => reads and mappings go on, and what is ours stays
     Test::two_peers(
         "hostile contents: reads and mappings go on, and what is ours stays",
         scribble,
     ),
+    // bad input: a peer that dies => its state is 0, with an event
     Test::two_peers("death of a peer: its state is 0", death),
+    // bad input: a device that answers slowly => it works, slowly
     Test::two_peers("a device that answers slowly works", slow),
 ];
 
@@ -159,6 +169,9 @@ fn self_test_fails(env: &Env) {
     let path = format!("/sys/class/ivshmem/{node}/self_test");
     let said = std::fs::read_to_string(path).expect("read");
     assert_eq!(said.trim_end(), "failed");
+    let log = system::kernel_log().expect("kernel log");
+    let words = format!("{bdf}: self-test: interrupts do not arrive");
+    assert!(log.iter().any(|line| line.contains(&words)), "{log:#?}");
     // Without interrupts states are still seen, and with them doorbells again.
     let (device, other) = (env.open(), env.open_other());
     publish(&other, 5);
