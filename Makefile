@@ -9,11 +9,16 @@ KERNEL ?= $(ARCH)
 ARCH ?=
 # The text that the demo's inmate says.
 GREETING ?=
+# How much to fuzz: operations, or seconds; and from which seed on (without: a new one, which is printed).
+OPS ?=
+TIME ?=
+SEED ?=
+# How many times to unbind and bind, and to remove and rescan.
+CYCLES ?= 1000
 # A kernel tree to build the module against with this machine's own compilers; empty: the toolbox and its kernel.
 KDIR ?=
 
 TOOLBOX := scripts/toolbox
-CARGO_RELEASE := cargo build --release --locked --target x86_64-unknown-linux-gnu
 BIN := build/cargo/x86_64-unknown-linux-gnu/release
 
 MAKEFLAGS += --no-print-directory
@@ -23,7 +28,8 @@ MAKEFLAGS += --no-print-directory
 help: ## this list
 	@echo "ivshmem: IVSHMEM v2 for Linux and QEMU. Targets:"
 	@sed -nE 's/^([a-z-]+):.*## (.*)/  \1|\2/p' Makefile | awk -F '|' '{ printf "%-16s %s\n", $$1, $$2 }'
-	@echo "Settings: KERNEL=stock|debug|arm64|arm64-16k (kernel, modules, update)  KDIR=TREE (modules)  GREETING=TEXT (demo)"
+	@echo "Settings: KERNEL=stock|debug|arm64|arm64-16k (kernel, modules, update, test-guest)  KDIR=TREE (modules)"
+	@echo "          GREETING=TEXT (demo)  OPS=N TIME=SECONDS SEED=N (fuzz)  CYCLES=N (soak)"
 	@echo "          V=1 (all output)  IVSHMEM_CACHE=FOLDER (default ~/.cache/ivshmem)"
 
 # --- environment ----------------------------------------------------------------------------------------------------
@@ -51,9 +57,12 @@ shell: ## a shell in the toolbox
 modules: ## build ivshmem.ko (KERNEL=, KDIR=) to build/module/RELEASE/
 	@KDIR='$(KDIR)' scripts/modules $(or $(KERNEL),stock)
 
-user: ## build all user-space programs
-	@$(TOOLBOX) run $(CARGO_RELEASE) --workspace
-	@$(TOOLBOX) run cargo build --release --locked --target aarch64-unknown-linux-gnu -p ivshmem-guest -p ivshmem-demo
+user: ## build all user-space programs, for arm64 guests too
+	@scripts/user
+
+.PHONY: user-amd64
+user-amd64:
+	@scripts/user amd64
 
 inmate: ## build the bare-metal inmate
 	@$(TOOLBOX) run rust/inmate/build.sh
@@ -61,11 +70,11 @@ inmate: ## build the bare-metal inmate
 # --- running --------------------------------------------------------------------------------------------------------
 
 .PHONY: demo
-demo: modules user inmate ## "Hi!" between two cells in QEMU (GREETING=)
+demo: modules user-amd64 inmate ## "Hi!" between two cells in QEMU (GREETING=)
 	@scripts/with-kernels stock $(BIN)/ivshmem-harness demo $(if $(value GREETING),--greeting '$(subst ','\'',$(value GREETING))')
 
 .PHONY: guest-shell
-guest-shell: modules user ## a shell in a guest that has the module loaded
+guest-shell: modules user-amd64 ## a shell in a guest that has the module loaded
 	@scripts/with-kernels stock $(BIN)/ivshmem-harness shell
 
 # --- testing --------------------------------------------------------------------------------------------------------
@@ -83,8 +92,17 @@ test-host: ## unit and property tests, formatting, lints, header, licences
 test-device: ## tests of the device model and the inmate
 	@scripts/test build device inmate
 
-test-guest: ## tests in guests with each kernel: module, library, demo
-	@scripts/test build guest-stock guest-arm64
+test-guest: ## tests in guests: module, library, demo; on all four kernels, or KERNEL=
+	@scripts/test build guest$(addprefix -,$(KERNEL))
+
+.PHONY: fuzz soak
+fuzz: user-amd64 ## random operations and a hostile device, debug kernel (OPS= or TIME=, SEED=)
+	@scripts/modules debug
+	@scripts/with-kernels debug $(BIN)/ivshmem-harness fuzz $(addprefix --ops=,$(OPS)) $(addprefix --time=,$(TIME)) $(addprefix --seed=,$(SEED))
+
+soak: user-amd64 ## unbind and bind, remove and rescan while in use, debug kernel (CYCLES=)
+	@scripts/modules debug
+	@scripts/with-kernels debug $(BIN)/ivshmem-harness soak --cycles='$(CYCLES)'
 
 .PHONY: mutants
 # Modules with one mistake each (tests/mutants/); empty: all.

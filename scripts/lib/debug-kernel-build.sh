@@ -21,11 +21,20 @@ refuse() {
 # wanted FRAGMENT: its options, one "NAME VALUE" a line.
 wanted() { sed -nE 's/^(CONFIG_[A-Za-z0-9_]+)=(.+)$/\1 \2/p' "$1"; }
 
+# forget_last BUILD: what a run was writing when it was ended may be cut off, kbuild's record of a command included, which says that all is
+# well. So those of its last moment are made again.
+forget_last() {
+	local last
+	last=$(find "$1" -name '.*.cmd' -printf '%T@\n' | sort -n | tail -n 1)
+	[ -z "$last" ] || find "$1" -name '.*.cmd' -newermt "@$(bc <<<"$last - 2")" -delete
+}
+
 configure() {
 	local source=$1 build=$2 fragment=$3 strange name value found wrong=''
 	strange=$(grep -nvE '^(#.*|CONFIG_[A-Za-z0-9_]+=.+)?$' "$fragment" | head -n 1 || true)
 	[ -z "$strange" ] || refuse "line ${strange%%:*} of the debug kernel's options is neither a comment nor CONFIG_NAME=VALUE: ${strange#*:}"
 	mkdir -p "$build"
+	forget_last "$build"
 	KCONFIG_ALLCONFIG=$fragment make -C "$source" O="$build" "${MAKE_ARGS[@]}" allnoconfig
 	while read -r name value; do
 		# kconfig drops what does not exist or has a dependency that is not met, without a word.
@@ -47,7 +56,8 @@ shrink() {
 	mv "$vmlinux.new" "$vmlinux"
 	# Host programs and their parts stay; objects, archives and the records of their making are for another build of the kernel.
 	find "$build" \( -path "$build/scripts" -o -path "$build/tools" \) -prune -o -type f \
-		\( -name '*.o' -o -name '*.a' -o -name '.*.cmd' -o -name 'vmlinux*' -o -name System.map \) -delete
+		\( -name '*.o' -o -name '*.a' -o -name '.*.cmd' -o -name 'vmlinux*' -o -name System.map \) -print0 |
+		xargs -0r rm -f
 	find "$build" -depth -type d -empty -delete
 	# `make -C BUILD M=...` then needs no further arguments, as with the distribution's header packages.
 	{

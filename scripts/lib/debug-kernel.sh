@@ -9,14 +9,15 @@
 # The options; another file for the tests of the set-up.
 DEBUG_CONFIG=${IVSHMEM_DEBUG_CONFIG:-$SCRIPTS/lib/debug-kernel.config}
 
-# debug_key VERSION: what a debug kernel depends on: source, options, compilers of the toolbox, how it is made.
+# debug_key VERSION: what a debug kernel depends on: source, options, compilers of the toolbox, and how it is made (raise the number with
+# what debug-kernel-build.sh makes).
 debug_key() {
 	local root
 	root=$("$SCRIPTS/toolbox" path) || exit
 	{
 		echo "layout 1 $1"
 		grep -E '^(rustc|rust-src|bindgen|clang-[0-9]+|lld-[0-9]+|llvm-[0-9]+|libclang-common-[0-9]+-dev|libc6-dev|libelf-dev) ' "$root/.packages"
-		cat "$DEBUG_CONFIG" "$SCRIPTS/lib/debug-kernel-build.sh"
+		grep -v '^#' "$DEBUG_CONFIG"
 	} | sha256sum | cut -c 1-16
 }
 
@@ -60,7 +61,7 @@ build_debug() {
 	need_space 1500 "building the debug kernel"
 	step kernel-debug "configuring the debug kernel of Linux $1" "10 s" \
 		"${DEBUG_BUILD[@]}" configure "$(seen "$SOURCE")" "$(seen "$DIR/build")" "$(seen "$DIR/options")"
-	step kernel-debug "building the debug kernel, once" "15 to 40 min" \
+	step kernel-debug "building the debug kernel" "15 to 40 min" \
 		"${DEBUG_BUILD[@]}" build "$(seen "$SOURCE")" "$(seen "$DIR/build")"
 	: >"$DIR/built"
 }

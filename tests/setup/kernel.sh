@@ -8,6 +8,11 @@
 
 REAL_CACHE=${IVSHMEM_CACHE:-${HOME:-/root}/.cache/ivshmem}
 
+# borrow_real: the same as a result; without it most tests cannot be.
+borrow_real() {
+	tap_test "the toolbox and the stock kernel of these tests are there" borrow && borrow >/dev/null 2>&1
+}
+
 # borrow: the scratch cache with the real toolbox in it, and the facts about the real kernel.
 borrow() {
 	local real
@@ -240,8 +245,7 @@ own_tree_builds_modules() {
 }
 
 kernel_tests() {
-	tap_test "the toolbox and the amd64 kernel of these tests are there" borrow || return 0
-	borrow >/dev/null 2>&1
+	[ -n "${RELEASE:-}" ] || return 0
 	# bad input: a kernel from an archive that cannot be reached => one sentence
 	tap_test "kernel: unreachable archive: one sentence" kernel_archive_unreachable
 	tap_test "kernel: no network: a tree that is there needs none" kernel_needs_no_network_twice
