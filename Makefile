@@ -14,7 +14,7 @@ OPS ?=
 TIME ?=
 SEED ?=
 # How many times to unbind and bind, and to remove and rescan.
-CYCLES ?= 1000
+CYCLES ?= 20
 # A kernel tree to build the module against with this machine's own compilers; empty: the toolbox and its kernel.
 KDIR ?=
 
