@@ -20,8 +20,12 @@ pub enum Command {
     Help,
     /// `status`: what goes wrong now.
     Status,
-    /// `statistics`: what was counted so far, as one line of JSON. It looks at the canaries.
-    Statistics,
+    /// `statistics [PEER]`: what was counted so far, of one peer or of all, as one line of JSON. It
+    /// looks at the canaries.
+    Statistics {
+        /// Of whom, if not of all.
+        peer: Option<u16>,
+    },
     /// `lose PEER COUNT`: the next interrupts for a peer are lost.
     Lose {
         /// Whose.
@@ -75,7 +79,7 @@ const WORDS: &[(&str, &str, &str)] = &[
     ("status", "", "tells what goes wrong now"),
     (
         "statistics",
-        "",
+        "[PEER]",
         "tells what was counted, as one line of JSON",
     ),
     (
@@ -190,7 +194,8 @@ impl Command {
     /// The peers that it names.
     pub(crate) fn peers(&self) -> Vec<u16> {
         match *self {
-            Self::Help | Self::Status | Self::Statistics | Self::Stop => Vec::new(),
+            Self::Help | Self::Status | Self::Stop => Vec::new(),
+            Self::Statistics { peer } => peer.into_iter().collect(),
             Self::Lose { peer, .. }
             | Self::LoseEvery { peer, .. }
             | Self::Slow { peer, .. }
@@ -221,7 +226,10 @@ impl FromStr for Command {
         Ok(match (name, arguments.as_slice()) {
             ("help", []) => Self::Help,
             ("status", []) => Self::Status,
-            ("statistics", []) => Self::Statistics,
+            ("statistics", []) => Self::Statistics { peer: None },
+            ("statistics", [id]) => Self::Statistics {
+                peer: Some(peer(id)?),
+            },
             ("lose", [id, count]) => Self::Lose {
                 peer: peer(id)?,
                 count: number("COUNT", count, u32::MAX.into())? as u32,

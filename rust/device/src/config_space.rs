@@ -156,6 +156,17 @@ impl ConfigSpace {
         self.follow_memory_bar();
     }
 
+    /// Forgets what a driver has switched on. Addresses and memory decoding stay, as firmware set them.
+    pub(crate) fn forget_driver(&mut self) {
+        let kept = config::COMMAND_MEMORY.to_le_bytes();
+        let command = usize::from(config::COMMAND);
+        for (byte, kept) in self.bytes[command..].iter_mut().zip(kept) {
+            *byte &= kept;
+        }
+        self.bytes[MSIX_CONTROL + 1] &= !(((MSIX_ENABLE | MSIX_FUNCTION_MASK) >> 8) as u8);
+        self.bytes[PRIVILEGED_CONTROL] = 0;
+    }
+
     /// The bytes, for a fault to change.
     pub(crate) fn bytes_mut(&mut self) -> &mut [u8; SIZE] {
         &mut self.bytes

@@ -188,7 +188,7 @@ impl Scene {
         match command {
             Command::Help => return Ok(Command::help()),
             Command::Status => return Ok(self.status()),
-            Command::Statistics => return Ok(self.statistics()),
+            Command::Statistics { peer } => return Ok(self.statistics(peer)),
             Command::Lose { peer, count } => self.link.lock().lose_interrupts(peer, count),
             Command::LoseEvery { peer, n } => self.link.lock().lose_every(peer, n),
             Command::Slow { peer, delay } => self.link.lock().slow_down(peer, delay),
@@ -278,9 +278,13 @@ impl Scene {
         words.join(" ")
     }
 
-    fn statistics(&self) -> String {
+    fn statistics(&self, peer: Option<u16>) -> String {
         let snapshot = self.link.lock().snapshot(false);
+        let json = match peer {
+            None => serde_json::to_string(&snapshot),
+            Some(peer) => serde_json::to_string(&snapshot.peers[usize::from(peer)]),
+        };
         // Numbers, words and lists of them: nothing that JSON could not say.
-        serde_json::to_string(&snapshot).unwrap_or_default()
+        json.unwrap_or_default()
     }
 }

@@ -112,6 +112,15 @@ impl Device {
         }
     }
 
+    /// There is a device again where one was gone: a new one, to which firmware has given the addresses
+    /// of the old one.
+    pub(crate) fn come_back(&mut self) {
+        self.trouble.is_gone = false;
+        self.int_ctrl = false;
+        self.lines.reset();
+        self.config.forget_driver();
+    }
+
     /// Answers nonsense from now on, as [`Trouble::become_hostile`] says.
     pub(crate) fn become_hostile(&mut self, seed: u64) {
         self.trouble.become_hostile(seed);

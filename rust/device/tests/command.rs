@@ -13,6 +13,7 @@ use rustix::process::Signal;
 use std::fs;
 use std::io::BufRead;
 use std::io::BufReader;
+use std::io::Write;
 use std::path::Path;
 use std::path::PathBuf;
 use std::process::Child;
@@ -184,6 +185,8 @@ fn bad_command_lines_get_one_sentence_and_status_2() {
         (&["--peers", "2000"], "no room for 2000 peers"),
         (&["--inmate", "2"], "not below the number of peers"),
         (&["--rw-size", "12"], "not a multiple of 4096"),
+        (&["--command", "dance"], "there is no command `dance`"),
+        (&["--command", "vanish 2"], "there is no peer 2"),
         (
             &["--output-size", "0x8000000000000000"],
             "too large a region",
@@ -202,6 +205,29 @@ fn bad_command_lines_get_one_sentence_and_status_2() {
         assert!(output.stdout.is_empty());
         assert_eq!(fs::read_dir(directory.path()).unwrap().count(), 0);
     }
+}
+
+#[test]
+fn commands_are_carried_out_at_the_start_and_on_the_control_socket() {
+    let folder = TempDir::new().unwrap();
+    let control = folder.path().join("control.sock");
+    let path = control.to_str().unwrap();
+    let device = Device::start(&["--command", "vanish 1", "--control", path]);
+    let mut client = Client::new(&device.socket(1)).unwrap();
+    let mut identity = [0; 4];
+    client.region_read(7, 0, &mut identity).unwrap();
+    assert_eq!(identity, [0xff; 4]);
+    let mut stream = std::os::unix::net::UnixStream::connect(&control).unwrap();
+    stream.write_all(b"return 1\n").unwrap();
+    let mut answer = String::new();
+    BufReader::new(stream).read_line(&mut answer).unwrap();
+    assert_eq!(answer, "ok\n");
+    client.region_read(7, 0, &mut identity).unwrap();
+    assert_eq!(identity, [0x0a, 0x11, 0x06, 0x41]);
+    let (status, statistics, _directory) = device.end(Signal::TERM);
+    assert!(status.success());
+    assert_eq!(statistics.peers[1].faults.gone_accesses, 1);
+    assert!(!control.exists(), "the socket is removed");
 }
 
 #[test]

@@ -15,8 +15,8 @@ use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-/// Longest answer: what the guest's serial port takes even if nobody reads.
-const ANSWER_MAX: usize = 3000;
+/// Longest answer: what the buffers of the guest's serial port take even if nobody reads.
+const ANSWER_MAX: usize = 16_000;
 
 /// How long a service may take, before patience.
 const LIMIT: Duration = Duration::from_secs(60);

@@ -47,6 +47,9 @@ const INTX: &[&str] = &["intx", "visibility", "tracing", "load"];
 /// Those of a guest without interrupts.
 const POLLING: &[&str] = &["polling", "visibility", "tracing", "load"];
 
+/// What goes wrong while a device model runs.
+const MODEL_FAULTS: &[&str] = &["faults", "vanish", "storms"];
+
 /// What is malformed, by the device model's names. `capability-loop` is missing: stock QEMU follows
 /// such a loop for ever itself.
 const FAULTS: &[&str] = &[
@@ -120,6 +123,28 @@ fn two_peers(common: &DevicePlan) -> Vec<DevicePlan> {
         ..common.clone()
     };
     vec![device(0), device(1)]
+}
+
+/// The usual link with sections that are whole pages of every kernel.
+fn whole_pages() -> DevicePlan {
+    DevicePlan {
+        state_size: 0x4000,
+        rw_size: 0xc000,
+        output_size: 0x4000,
+        ..DevicePlan::default()
+    }
+}
+
+/// Two peers in one guest, and a device of another link on which a soft inmate answers.
+fn with_a_second_link(common: &DevicePlan) -> Vec<DevicePlan> {
+    let mut devices = two_peers(common);
+    devices.push(DevicePlan {
+        slot: 8,
+        link: 1,
+        inmate: Some(SoftInmate::echo(1)),
+        ..common.clone()
+    });
+    devices
 }
 
 /// Two peers without vectors, in slots that share an interrupt line.
@@ -249,7 +274,20 @@ fn boots() -> Vec<Boot> {
             two_peers(&usual()),
         )
         .words("pci=nomsi"),
-        Boot::new("faults on demand", &["faults"], two_peers(&usual())),
+        Boot::new(
+            "faults on demand",
+            MODEL_FAULTS,
+            with_a_second_link(&whole_pages()),
+        ),
+        Boot::new(
+            "faults on demand, BAR 2 shape, mapped",
+            MODEL_FAULTS,
+            with_a_second_link(&DevicePlan {
+                shape: Shape::Bar2,
+                protection: Protection::Mapped,
+                ..whole_pages()
+            }),
+        ),
         Boot::new(
             "fewer vectors left than offered",
             &["vectors"],

@@ -206,6 +206,11 @@ pub(crate) fn keep_states(plan: &Plan) -> io::Result<()> {
 
 fn ensure_bound(device: &DevicePlan) -> io::Result<()> {
     let bdf = device.bdf();
+    // A device that went without notice and is back needs a new start.
+    let gone = |node: PathBuf| matches!(fs::File::open(node), Err(error) if error.raw_os_error() == Some(libc::ENODEV));
+    if is_bound(&bdf) && node(&bdf).is_some_and(gone) {
+        unbind(&bdf)?;
+    }
     if !is_bound(&bdf) {
         bind(&bdf)?;
     }

@@ -55,10 +55,14 @@ impl Link {
         }
     }
 
-    /// The device of `peer` is there again, in the state in which it went. Spoiled memory stays so
-    /// until [`put_memory_right`](Self::put_memory_right).
+    /// If the device of `peer` is gone, there is one again: a new one with the addresses of the old, that
+    /// no driver has touched yet, with state 0. Spoiled memory stays so until
+    /// [`put_memory_right`](Self::put_memory_right).
     pub fn come_back(&mut self, peer: u16) {
-        self.trouble(peer).is_gone = false;
+        if self.is_gone(peer) {
+            self.device(peer).come_back();
+            self.write_state(peer, state_table::ABSENT);
+        }
     }
 
     /// Whether the device of `peer` is gone.
@@ -74,11 +78,9 @@ impl Link {
     }
 
     /// `peer` dies: for others as if its process had ended. To the client itself the device is gone,
-    /// as with [`vanish`](Self::vanish), and silent when it comes back.
+    /// as with [`vanish`](Self::vanish).
     pub fn die(&mut self, peer: u16) {
-        let device = self.device(peer);
-        device.int_ctrl = false;
-        device.trouble.is_gone = true;
+        self.trouble(peer).is_gone = true;
         self.write_state(peer, state_table::ABSENT);
     }
 
@@ -90,11 +92,13 @@ impl Link {
 
     /// Nothing goes wrong at the devices any more, and memory that no peer may write is put right.
     pub fn calm_down(&mut self) {
+        for peer in self.spec.peers() {
+            self.come_back(peer);
+        }
         for device in &mut self.devices {
             device.trouble.lose_next = 0;
             device.trouble.lose_every(0);
             device.trouble.delay = Duration::ZERO;
-            device.trouble.is_gone = false;
             if device.trouble.hostile().is_some() {
                 device.become_friendly();
             }

@@ -69,6 +69,12 @@ impl Bench {
         }
     }
 
+    /// The link, and the counters of each peer's lines.
+    #[allow(dead_code, reason = "for tests that share the link with threads")]
+    pub(crate) fn into_parts(self) -> (Link, Vec<Vec<Counter>>) {
+        (self.link, self.lines)
+    }
+
     /// A link on which all peers have brought up their device as a driver does.
     pub(crate) fn new(options: LinkOptions) -> Self {
         let mut bench = Self::empty(options);

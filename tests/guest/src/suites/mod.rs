@@ -26,8 +26,10 @@ mod region;
 mod removal;
 mod sharing;
 mod state;
+mod storms;
 mod subscription;
 mod tracing;
+mod vanish;
 mod vectors;
 mod visibility;
 
@@ -122,6 +124,8 @@ pub(crate) const ALL: &[(&str, &[Test])] = &[
     ("hotplug", power::HOTPLUG),
     ("removal", removal::TESTS),
     ("faults", faults::TESTS),
+    ("vanish", vanish::TESTS),
+    ("storms", storms::TESTS),
     ("load", load::TESTS),
     ("vectors", vectors::TESTS),
     ("malformed", malformed::TESTS),
@@ -301,6 +305,20 @@ fn doorbells(event: &Event, vector: u32) -> u64 {
         EventKind::Doorbell { vector: v, count } if v == vector => count,
         _ => 0,
     }
+}
+
+/// The number that JSON gives for the first field called `name`.
+fn number_in(json: &str, name: &str) -> u64 {
+    let field = format!("\"{name}\":");
+    let found = json.split_once(&field);
+    let (_, rest) = found.unwrap_or_else(|| panic!("no {name} in {json}"));
+    let digits = rest
+        .trim_start()
+        .split(|c: char| !c.is_ascii_digit())
+        .next();
+    digits
+        .and_then(|digits| digits.parse().ok())
+        .expect("a number")
 }
 
 /// Tells threads of a scope to end when it is dropped, also by a failed assertion: a scope waits for
