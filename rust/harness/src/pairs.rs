@@ -32,6 +32,10 @@ fn ring(settings: &Settings, name: &str, count: u64) -> Result<(Vec<TestResult>,
     let device = |peer| DevicePlan {
         peer,
         protection: Protection::Mapped,
+        // Whole pages of every kernel: the guests map them.
+        state_size: 0x4000,
+        rw_size: 0xc000,
+        output_size: 0x4000,
         ..DevicePlan::default()
     };
     let mut links = Links::start(settings, &folder, &[device(0), device(1)])?;
