@@ -37,17 +37,20 @@ struct Wanted {
     seed: u64,
     operations: u64,
     time: Duration,
+    /// The first device lies while operations run.
+    is_hostile: bool,
 }
 
 impl Wanted {
     fn parse(plan: &Plan) -> Result<Self, Failure> {
-        let [seed, operations, seconds] = plan.arguments.as_slice() else {
-            return Err("the arguments are SEED,OPERATIONS,SECONDS".into());
+        let [seed, operations, seconds, rest @ ..] = plan.arguments.as_slice() else {
+            return Err("the arguments are SEED,OPERATIONS,SECONDS[,hostile]".into());
         };
         Ok(Self {
             seed: seed.parse()?,
             operations: operations.parse()?,
             time: Duration::from_secs(seconds.parse()?),
+            is_hostile: rest.iter().any(|word| word == "hostile"),
         })
     }
 }
@@ -58,7 +61,7 @@ pub(crate) fn run(plan: &Plan, report: &mut Report) -> Result<(), Failure> {
     system::ensure_ready(plan)?;
     let tally = Tally::create(TALLY)?;
     let healthy = Healthy::first(plan)?;
-    let mut disturber = Disturber::new(plan, wanted.seed);
+    let mut disturber = Disturber::new(plan, wanted.seed, wanted.is_hostile);
     let begin = Instant::now();
     let (mut failures, mut first) = (Vec::new(), 0);
     while failures.is_empty() && tally.total() < wanted.operations && begin.elapsed() < wanted.time
@@ -106,7 +109,7 @@ fn batch(
 ) -> Result<Vec<String>, Failure> {
     let limit = LIMIT * plan.patience.max(1);
     let mut workers = (0..PROCESSES)
-        .map(|process| start(wanted.seed, process, first, count, limit))
+        .map(|process| start(wanted, process, first, count, limit))
         .collect::<Result<Vec<_>, _>>()?;
     let begun: Vec<u64> = (0..PROCESSES)
         .map(|process| tally.of_thread(process * THREADS))
@@ -122,7 +125,7 @@ fn batch(
         }
         // They look at the devices first, which must be there then.
         if have_begun() && ends.iter().all(Option::is_none) {
-            disturber.perhaps(tally, &mut workers)?;
+            disturber.perhaps(plan, tally, &mut workers)?;
         }
         if tally.total() != moved.0 {
             moved = (tally.total(), Instant::now());
@@ -130,7 +133,7 @@ fn batch(
             return Ok(vec![format!("the workers do not end: {}", said())]);
         }
     }
-    disturber.restore()?;
+    disturber.restore(plan)?;
     tally.go_on();
     let mut failures = Vec::new();
     for (process, end) in ends.into_iter().flatten().enumerate() {
@@ -156,14 +159,22 @@ fn said() -> String {
 }
 
 fn start(
-    seed: u64,
+    wanted: &Wanted,
     process: usize,
     first: u64,
     count: u64,
     limit: Duration,
 ) -> Result<Child, Failure> {
     let output = File::create(output(process))?;
-    let words = [seed, process as u64, first, count, limit.as_secs()];
+    let is_hostile = u64::from(wanted.is_hostile);
+    let words = [
+        wanted.seed,
+        process as u64,
+        first,
+        count,
+        limit.as_secs(),
+        is_hostile,
+    ];
     let child = Command::new("/proc/self/exe")
         .arg("fuzz-worker")
         .args(words.map(|word| word.to_string()))
@@ -180,8 +191,8 @@ pub(crate) fn work(arguments: &[&str]) -> i32 {
         .iter()
         .filter_map(|word| word.parse().ok())
         .collect();
-    let [seed, process, first, count, limit] = numbers[..] else {
-        eprintln!("the arguments are SEED PROCESS FIRST COUNT LIMIT");
+    let [seed, process, first, count, limit, is_hostile] = numbers[..] else {
+        eprintln!("the arguments are SEED PROCESS FIRST COUNT LIMIT HOSTILE");
         return 2;
     };
     let job = Job {
@@ -191,6 +202,7 @@ pub(crate) fn work(arguments: &[&str]) -> i32 {
         first,
         count,
         tally: TALLY.into(),
+        is_hostile: is_hostile != 0,
         limit: Duration::from_secs(limit),
     };
     match worker::run(&job) {

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! What happens to the devices and workers while operations run.
 
+use crate::ask;
 use crate::system;
 use ivshmem_fuzz::{Random, Tally};
 use ivshmem_guest::plan::Plan;
@@ -12,6 +13,8 @@ use std::time::{Duration, Instant};
 
 /// Operations between two disturbances.
 const PERIOD: u64 = 4000;
+/// The same with a hostile device, which makes operations slow.
+const HOSTILE_PERIOD: u64 = 400;
 /// Longest time that a device is away if no operation ends meanwhile.
 const AWAY: Duration = Duration::from_secs(2);
 /// The number of disturbances in the stream of random numbers: no thread has it.
@@ -28,18 +31,24 @@ pub(crate) struct Disturber {
     /// Processes that were killed in this batch.
     killed: Vec<usize>,
     counts: BTreeMap<&'static str, u64>,
+    /// The first device is to lie while operations run.
+    is_hostile: bool,
+    /// It does.
+    lies: bool,
 }
 
 impl Disturber {
-    pub(crate) fn new(plan: &Plan, seed: u64) -> Self {
+    pub(crate) fn new(plan: &Plan, seed: u64, is_hostile: bool) -> Self {
         let devices = plan.devices.iter().map(|device| device.bdf()).collect();
         Self {
             devices,
             seed,
             done: 0,
-            next: PERIOD,
+            next: if is_hostile { HOSTILE_PERIOD } else { PERIOD },
             killed: Vec::new(),
             counts: BTreeMap::new(),
+            is_hostile,
+            lies: false,
         }
     }
 
@@ -57,7 +66,18 @@ impl Disturber {
     }
 
     /// Disturbs if it is time.
-    pub(crate) fn perhaps(&mut self, tally: &Tally, workers: &mut [Child]) -> io::Result<()> {
+    pub(crate) fn perhaps(
+        &mut self,
+        plan: &Plan,
+        tally: &Tally,
+        workers: &mut [Child],
+    ) -> io::Result<()> {
+        if self.is_hostile && !self.lies {
+            let seed = Random::of(self.seed, THREAD, (1 << 40) | self.done).any();
+            ask::model(plan, 0, &format!("hostile 0 {seed}")).map_err(io::Error::other)?;
+            self.lies = true;
+            *self.counts.entry("became hostile").or_default() += 1;
+        }
         if tally.total() < self.next {
             return Ok(());
         }
@@ -77,12 +97,27 @@ impl Disturber {
             }
         };
         *self.counts.entry(name).or_default() += 1;
-        self.next = tally.total() + PERIOD / 2 + random.below(PERIOD);
+        let period = if self.is_hostile {
+            HOSTILE_PERIOD
+        } else {
+            PERIOD
+        };
+        self.next = tally.total() + period / 2 + random.below(period);
         Ok(())
     }
 
     /// Makes everything as it was.
-    pub(crate) fn restore(&mut self) -> io::Result<()> {
+    pub(crate) fn restore(&mut self, plan: &Plan) -> io::Result<()> {
+        if self.lies {
+            ask::model(plan, 0, "stop").map_err(io::Error::other)?;
+            self.lies = false;
+            // Its numbers are true again after a reset, and are looked at when it is found.
+            let path = format!("/sys/bus/pci/devices/{}/remove", self.devices[0]);
+            if fs::exists(&path)? {
+                fs::write(path, "1")?;
+            }
+            fs::write("/sys/bus/pci/rescan", "1")?;
+        }
         switch_tracing(false)
     }
 
@@ -92,6 +127,13 @@ impl Disturber {
 
     fn unbind(&self, random: &mut Random, tally: &Tally) -> io::Result<&'static str> {
         let device = self.device(random);
+        if self.is_hostile {
+            // It may have been refused, and may be again.
+            let _ = system::unbind(&device);
+            stay_away(random, tally);
+            let _ = system::bind(&device);
+            return Ok("unbind/bind");
+        }
         system::unbind(&device)?;
         stay_away(random, tally);
         system::bind(&device)?;
