@@ -33,13 +33,13 @@ const HOSTILE: &str = "hostile device";
 #[derive(Debug, Clone, Args)]
 pub(crate) struct Amount {
     /// Operations, of all guests together [default: 60000, or as many as the time allows]
-    #[arg(long, value_name = "N", env = "OPS", value_parser = clap::value_parser!(u64).range(1..))]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
     ops: Option<u64>,
     /// Seconds, of all guests together
-    #[arg(long, value_name = "SECONDS", env = "TIME", value_parser = clap::value_parser!(u64).range(1..))]
+    #[arg(long, value_name = "SECONDS", value_parser = clap::value_parser!(u64).range(1..))]
     time: Option<u64>,
     /// Where to begin; the same seed makes the same operations [default: another one each time]
-    #[arg(long, value_name = "S", env = "SEED")]
+    #[arg(long, value_name = "S")]
     seed: Option<u64>,
     /// Print how often each operation ended with which error
     #[arg(long)]

@@ -81,7 +81,7 @@ enum Command {
     /// BUILD/results/soak.tap
     Soak {
         /// How often, each way
-        #[arg(long, value_name = "N", default_value_t = 20, env = "CYCLES",
+        #[arg(long, value_name = "N", default_value_t = 20,
             value_parser = clap::value_parser!(u64).range(1..=1_000_000))]
         cycles: u64,
     },
