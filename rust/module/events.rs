@@ -42,6 +42,10 @@ use kernel::{
     fs::File,
     prelude::*,
     sync::{
+        atomic::{
+            Atomic,
+            Relaxed, //
+        },
         new_spinlock_irq,
         SpinLockIrq, //
     },
@@ -101,10 +105,16 @@ impl Table {
 
     /// Compares the state table with what it said before. Our own entry is not news. Says how many
     /// states have changed.
-    fn scan(&mut self, layout: &Layout, memory: &SharedMemory, now: i64) -> usize {
+    ///
+    /// A table that is no device's says nothing: our own entry would be all-ones only if we had
+    /// published that, as `own` tells.
+    fn scan(&mut self, layout: &Layout, memory: &SharedMemory, own: &Own, now: i64) -> usize {
         let Ok(table) = StateTable::new(memory, layout) else {
             return 0;
         };
+        if own.is_denied_by(&table, layout) {
+            return 0;
+        }
         let mut changed = 0;
         for (id, peer) in (0u16..).zip(self.peers.iter_mut()) {
             if id == layout.id() {
@@ -128,10 +138,24 @@ impl Table {
     }
 }
 
+/// What reads of memory whose device is gone, and what few use as a state.
+const ALL_ONES: u32 = u32::MAX;
+
+/// Whether our own state may be all-ones.
+struct Own(Atomic<bool>);
+
+impl Own {
+    /// Whether `table` has for us what we have not published: all-ones.
+    fn is_denied_by(&self, table: &StateTable<&SharedMemory>, layout: &Layout) -> bool {
+        table.get(layout.id()) == Some(ALL_ONES) && !self.0.load(Relaxed)
+    }
+}
+
 /// What has happened on a link, and who waits for more.
 #[pin_data]
 pub(crate) struct Events {
     layout: Layout,
+    own: Own,
     #[pin]
     table: SpinLockIrq<Table>,
     #[pin]
@@ -164,9 +188,11 @@ impl Events {
             suspect: None,
             generation: 0,
         };
-        table.scan(&layout, memory, wait::now());
+        let own = Own(Atomic::new(false));
+        table.scan(&layout, memory, &own, wait::now());
         Ok(try_pin_init!(Self {
             layout,
+            own,
             table <- new_spinlock_irq!(table, "ivshmem_events"),
             queue <- new_wait_queue!("ivshmem_events"),
             eventfds <- EventFds::new(),
@@ -184,7 +210,7 @@ impl Events {
                 table.generation += 1;
             }
             if vector == 0 {
-                table.scan(&self.layout, memory, now)
+                table.scan(&self.layout, memory, &self.own, now)
             } else {
                 0
             }
@@ -196,7 +222,10 @@ impl Events {
 
     /// Looks for changes of state that no interrupt has told of.
     pub(crate) fn rescan(&self, memory: &SharedMemory) {
-        let changed = self.table.lock().scan(&self.layout, memory, wait::now());
+        let changed = self
+            .table
+            .lock()
+            .scan(&self.layout, memory, &self.own, wait::now());
         self.queue.wake_all();
         self.tell_states(changed);
     }
@@ -212,7 +241,7 @@ impl Events {
             if lost {
                 table.lose();
             }
-            let changed = table.scan(&self.layout, memory, now);
+            let changed = table.scan(&self.layout, memory, &self.own, now);
             table.suspect = (changed > 0).then_some(count);
             (changed, lost)
         };
@@ -237,6 +266,24 @@ impl Events {
             (vector.count > 0).then_some(())
         };
         self.queue.wait_until(deadline, taken).is_ok()
+    }
+
+    /// Publishes our state by `write`, which takes effect at once.
+    pub(crate) fn publish(&self, value: u32, write: impl FnOnce() -> Result) -> Result {
+        if value == ALL_ONES {
+            self.own.0.store(true, Relaxed);
+        }
+        write()?;
+        if value != ALL_ONES {
+            self.own.0.store(false, Relaxed);
+        }
+        Ok(())
+    }
+
+    /// Whether the state table reads as if the device were gone.
+    pub(crate) fn is_void(&self, memory: &SharedMemory) -> bool {
+        StateTable::new(memory, &self.layout)
+            .is_ok_and(|table| self.own.is_denied_by(&table, &self.layout))
     }
 
     /// Tells eventfds of `changed` changes of state.

@@ -268,6 +268,9 @@ impl Link {
         if !self.is_readable() {
             return false;
         }
+        if self.events.is_void(&memory) {
+            return self.counters.files_open() > 0;
+        }
         if self.int_ctrl.resume(&self.registers) {
             self.events.lose(&memory);
         } else if granted.mode == irq::Mode::Polling {
@@ -344,8 +347,9 @@ impl Link {
         if !before {
             trace::gone(self.identity.number);
         }
-        self.events.wake_all();
+        // First: who hears that the device is gone finds no mapping that works.
         self.mappings.zap();
+        self.events.wake_all();
     }
 
     /// Leaves the device as a new owner wants to find it: silent, and absent for its peers.

@@ -146,5 +146,6 @@ impl OwnState {
 fn publish(link: &Link, value: u32) -> Result {
     let inside = link.enter()?;
     trace::state_set(link.identity.number, value);
-    inside.registers().set_state(value)
+    link.events
+        .publish(value, || inside.registers().set_state(value))
 }

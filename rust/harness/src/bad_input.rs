@@ -38,7 +38,11 @@ const SOURCES: &[Source] = &[
     Source {
         title: "Making the environment",
         layer: "setup",
-        files: &["tests/setup/toolbox.sh", "tests/setup/kernel.sh"],
+        files: &[
+            "tests/setup/toolbox.sh",
+            "tests/setup/kernel.sh",
+            "tests/setup/debug-kernel.sh",
+        ],
     },
     Source {
         title: "Devices that the driver refuses",
@@ -48,7 +52,11 @@ const SOURCES: &[Source] = &[
     Source {
         title: "Devices and peers that go wrong while they work",
         layer: "guest",
-        files: &["tests/guest/src/suites/faults.rs"],
+        files: &[
+            "tests/guest/src/suites/faults.rs",
+            "tests/guest/src/suites/vanish.rs",
+            "tests/guest/src/suites/storms.rs",
+        ],
     },
     Source {
         title: "Reading and writing the region",

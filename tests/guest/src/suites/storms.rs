@@ -12,14 +12,17 @@ use ivshmem::{Deadline, Device, Error, EventBuffer, EventKind, StateFlags};
 use std::time::{Duration, Instant};
 
 pub(super) const TESTS: &[Test] = &[
+    // bad input: a peer that rings as fast as it can => interrupts stay under the limit of the module parameter `throttle`
     Test::two_peers(
         "storm: interrupts taken per second stay under the throttle's limit",
         under_the_limit,
     ),
+    // bad input: ... and changes its state meanwhile => all changes are seen, in the end everything is delivered
     Test::two_peers(
         "storm: changes of state are all seen meanwhile, and afterwards everything is delivered",
         nothing_is_missed,
     ),
+    // bad input: ... beside a second device => that one keeps its event rate, by half at least
     Test::two_peers(
         "storm: a second device in the same guest keeps at least half of the event rate that it has \
          under the same storm with the victim's INT_CTRL off",

@@ -4,29 +4,34 @@
 use super::faults::{wait_for_state, Faulty};
 use super::{count_doorbells, drain, number_in, Env, Test, SOON};
 use crate::{helpers, system};
-use ivshmem::{Deadline, Device, Error, EventBuffer, StateFlags};
+use ivshmem::{Deadline, Device, Error, Event, EventBuffer, EventKind, StateFlags};
 use rustix::event::{poll, PollFd, PollFlags};
 use std::fs;
 use std::thread;
 use std::time::Duration;
 
 pub(super) const TESTS: &[Test] = &[
+    // bad input: a device that is gone without notice => within a second or so as at removal: `ENODEV`, hang-up, `SIGBUS`; a line in the log
     Test::two_peers(
         "a device that vanishes: blocked calls end with ENODEV, poll hangs up, mappings are gone",
         ends_all,
     ),
+    // bad input: a device that is gone with its memory => no state is read out of it, then `ENODEV`; files stay dead when it is back
     Test::two_peers(
         "a device that vanishes with its memory: files are dead, and stay so when it is back",
         with_memory,
     ),
+    // bad input: unbinding a device that is gone => its registers are not touched
     Test::two_peers(
         "a device that has vanished: its registers are never touched again",
         untouched,
     ),
+    // bad input: `remove` and `rescan` of a device that is gone => it is found again when it is back
     Test::two_peers(
         "a device that has vanished can be removed, and found again when it is back",
         removed,
     ),
+    // bad input: binding a device that is gone => refused
     Test::two_peers(
         "a device that is gone when the driver is bound is refused",
         refused,
@@ -39,24 +44,23 @@ const POLL: i64 = libc::SYS_poll;
 #[cfg(not(target_arch = "x86_64"))]
 const POLL: i64 = libc::SYS_ppoll;
 
-/// Polls until `device` hangs up. Before, its last words may be heard: states that read all-ones.
+/// Polls until `device` hangs up. Nothing else happens before: what reads all-ones is nobody's state.
 fn poll_until_gone(device: &Device) {
-    loop {
-        let mut fds = [PollFd::new(device, PollFlags::IN | PollFlags::PRI)];
-        poll(&mut fds, None).expect("poll");
-        if fds[0].revents().contains(PollFlags::HUP | PollFlags::ERR) {
-            return;
-        }
-        drain(device);
-    }
+    drain(device);
+    let mut fds = [PollFd::new(device, PollFlags::IN | PollFlags::PRI)];
+    poll(&mut fds, None).expect("poll");
+    let got = fds[0].revents();
+    assert!(got.contains(PollFlags::HUP | PollFlags::ERR), "{got:?}");
 }
 
-/// Waits until `device` is known to be gone. Before, its last words may be heard.
+/// Waits until `device` is known to be gone. What reads all-ones is nobody's state.
 fn wait_until_gone(device: &Device) {
     let mut buffer = EventBuffer::new(16);
+    let is_void =
+        |event: &Event| matches!(event.kind, EventKind::State { new, .. } if new == u32::MAX);
     loop {
         match device.events(&mut buffer, Deadline::NEVER) {
-            Ok(_) => {}
+            Ok(mut events) => assert!(!events.any(|event| is_void(&event))),
             Err(Error::Gone) => return,
             Err(error) => panic!("{error}"),
         }
