@@ -64,14 +64,7 @@ impl Board {
     ///
     /// If that fails.
     pub fn create(path: &str) -> io::Result<Self> {
-        let file = File::options()
-            .read(true)
-            .write(true)
-            .create(true)
-            .truncate(true)
-            .open(path)?;
-        file.set_len(Self::COUNT as u64 * 8)?;
-        Ok(Self(Shared::map(&file, Self::COUNT)?))
+        Ok(Self(Shared::create(path, Self::COUNT)?))
     }
 
     fn open(path: &str) -> io::Result<Self> {

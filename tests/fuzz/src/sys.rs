@@ -462,6 +462,18 @@ unsafe impl Send for Shared {}
 unsafe impl Sync for Shared {}
 
 impl Shared {
+    /// Makes the file `path` of `count` words, all 0, and maps it.
+    pub(crate) fn create(path: &str, count: usize) -> std::io::Result<Self> {
+        let file = File::options()
+            .read(true)
+            .write(true)
+            .create(true)
+            .truncate(true)
+            .open(path)?;
+        file.set_len(count as u64 * 8)?;
+        Self::map(&file, count)
+    }
+
     /// Maps `count` words of `file`, which must be that long and stay so. Never unmapped.
     pub(crate) fn map(file: &File, count: usize) -> std::io::Result<Self> {
         if file.metadata()?.len() < count as u64 * 8 {

@@ -32,14 +32,7 @@ impl Tally {
     ///
     /// If that fails.
     pub fn create(path: &str) -> io::Result<Self> {
-        let file = File::options()
-            .read(true)
-            .write(true)
-            .create(true)
-            .truncate(true)
-            .open(path)?;
-        file.set_len(Self::WORDS as u64 * 8)?;
-        Ok(Self(Shared::map(&file, Self::WORDS)?))
+        Ok(Self(Shared::create(path, Self::WORDS)?))
     }
 
     /// Uses the file that another process made.

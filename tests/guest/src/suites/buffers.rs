@@ -193,10 +193,7 @@ fn records(env: &Env) {
     let device = env.open();
     pending_doorbell(env, &device);
     let got = while_blocked(
-        |memory| {
-            let address = memory.map().address() + memory.missing() as u64;
-            fetch_to(&device, address)
-        },
+        |memory| fetch_to(&device, memory.map().address() + memory.missing() as u64),
         || unbind(env),
     );
     assert_eq!(got, Ok(1), "it had happened before");
@@ -208,10 +205,7 @@ fn others_fetch(env: &Env) {
     let device = env.open();
     pending_doorbell(env, &device);
     let got = while_blocked(
-        |memory| {
-            let address = memory.map().address() + memory.missing() as u64;
-            fetch_to(&device, address)
-        },
+        |memory| fetch_to(&device, memory.map().address() + memory.missing() as u64),
         || {
             assert_eq!(
                 drain(&device).len(),
