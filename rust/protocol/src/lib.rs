@@ -10,6 +10,7 @@
 #![no_std]
 #![forbid(unsafe_code)]
 
+pub mod channel;
 pub mod v2;
 
 pub use v2::*;
