@@ -65,7 +65,7 @@ impl Shared {
             self.access();
             let mut words = self.words.borrow_mut();
             let shift = 8 * (at % 4);
-            words[at / 4] = words[at / 4] & !(0xff << shift) | u32::from(*byte) << shift;
+            words[at / 4] = (words[at / 4] & !(0xff << shift)) | (u32::from(*byte) << shift);
         }
     }
 
@@ -395,7 +395,7 @@ proptest! {
                         && life.sent.starts_with(&peer.received[..confirmed])
                 };
                 prop_assert!(
-                    peers.iter().any(|peer| is_source(peer)),
+                    peers.iter().any(is_source),
                     "{life:?} is not what one of {peers:?} can have done"
                 );
             }
