@@ -5,7 +5,7 @@
 //! The protocol is Documentation/channel-protocol.md; names of rules (H1, S3, ...) are its. Nothing here
 //! allocates, waits, or trusts the peer: each call does a bounded number of accesses to the memory and
 //! returns. Whoever calls brings the memory, copies the bytes of messages, rings the peer when told so, and
-//! sees to it that there is one call at a time on a [`Session`].
+//! sees to it that there is one call at a time on a [`session::Session`].
 //!
 //! | module | what |
 //! | --- | --- |
