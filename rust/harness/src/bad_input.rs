@@ -176,19 +176,17 @@ fn pattern(text: &str) -> Regex {
 fn tagged(text: &str) -> Result<Vec<Found>> {
     let tag = pattern(r"(?m)^\s*(?://|#) bad input: (.*) => (.*)$");
     // The name of a test of a guest or in shell; or the function of one that cargo runs.
-    let name = pattern(r#"(?m)^\s*#\[test\]\s+fn (\w+)|^[^/#\n]*?"((?:[^"\\]|\\.)*)""#);
+    let name = pattern(r#"(?m)^\s*#\[test\]\s+fn (\w+)|^[^/#\n]*?"((?:[^"\\]|\\[\s\S])*)""#);
+    // A name that is too long for a line goes on in the next.
+    let broken = pattern(r"\\\n\s*");
     let row = |captures: Captures<'_>| {
         let whole = captures.get(0).context("a match")?;
         let below = name.captures(&text[whole.end()..]);
         let below = below.with_context(|| format!("no test below `{}`", whole.as_str().trim()))?;
         let test = below.get(1).or(below.get(2)).context("a name")?;
+        let test = broken.replace_all(test.as_str(), "");
         let (give, get) = (captures[1].into(), captures[2].into());
-        Ok((
-            whole.start(),
-            give,
-            get,
-            test.as_str().replace("\\\"", "\""),
-        ))
+        Ok((whole.start(), give, get, test.replace("\\\"", "\"")))
     };
     tag.captures_iter(text).map(row).collect()
 }
@@ -286,6 +284,16 @@ mod tests {
         let committed = fs::read_to_string(root().join(DOCUMENT)).unwrap();
         let current = render(root()).unwrap();
         assert!(committed == current, "run `make bad-input-doc`");
+    }
+
+    #[test]
+    fn bad_input_rows_follow_names_over_lines() {
+        let text = "    // bad input: a => b\n    Test::new(\n        \"one \\\n         \\\"two\\\"\",\n        three,\n";
+        let rows = rows_of(text, "guest").unwrap();
+        assert_eq!(rows[0].test, "one \"two\"");
+        for row in super::rows(root()).unwrap() {
+            assert!(!row.test.contains('\n'), "{}", row.test);
+        }
     }
 
     /// Tests of guests that name an error without a row.
