@@ -228,7 +228,7 @@ interrupted_run_continues() {
 	expect "the source whole" exists "$SCRATCH/kernel/linux-source/$VERSION/MAINTAINERS" || return
 	expect "no remains" absent "$SCRATCH/kernel/linux-source/*.new" || return
 	stopped_build kernel amd64 "rebuilding the Rust metadata" exists "$SCRATCH/kernel/kernel/$RELEASE/build/include/generated/autoconf.h" || return
-	! said kstop "unpacking the kernel source" || complain "that the source is not unpacked again"
+	! said stopped "unpacking the kernel source" || complain "that the source is not unpacked again"
 }
 
 # --- a user's own machine --------------------------------------------------------------------------------------------
