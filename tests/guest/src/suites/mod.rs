@@ -283,8 +283,12 @@ fn drain(device: &Device) -> Vec<Event> {
 /// Waits for events and fetches them.
 fn wait(device: &Device) -> Vec<Event> {
     let mut buffer = EventBuffer::new(64);
+    let begin = std::time::Instant::now();
     let events = device.events(&mut buffer, Deadline::after(SOON));
-    events.expect("an event").collect()
+    let events = events.expect("an event").collect();
+    // At its deadline a call looks once more, whether it has been woken or not.
+    assert!(begin.elapsed() < SOON, "nothing woke it but the deadline");
+    events
 }
 
 /// Fetches events until there were `wanted` doorbells on `vector`; how many there were.
