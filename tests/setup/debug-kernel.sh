@@ -101,13 +101,25 @@ debug_disk_full() {
 	expect "no kernel that a later run would trust" absent "$SCRATCH/small/kernel/debug-*/kernel.env"
 }
 
+# debug_stopped WORDS CONDITION...: Ctrl-C to a build of the real debug kernel when it says WORDS and CONDITION holds.
+debug_stopped() {
+	local words=$1
+	shift
+	start dstop env IVSHMEM_CACHE="$SCRATCH/debug" scripts/kernel build debug
+	await "it says '$words'" said dstop "$words" && await "$*" "$@" || return
+	kill -INT "$STARTED"
+	finish dstop
+	expect "status 130, not $STATUS" [ "$STATUS" = 130 ] && last_said dstop "interrupted.*run the same command again" || return
+	await "no process is left" nobody "$SCRATCH/debug" || return
+	expect "no kernel that a later run would trust" absent "$SCRATCH/debug/kernel/debug-*/kernel.env"
+}
+
 in_debug_log() { grep -qE -- "$1" "$SCRATCH/debug/log/kernel-debug.log"; }
 
 interrupted_debug_build_continues() {
-	# That file is made when bounds.s is whole.
-	stopped_build debug debug "building the debug kernel" in_debug_log "asm-offsets\.s" || return
+	debug_stopped "building the debug kernel" in_debug_log "^ +RUSTC" || return
 	expect "what the first run made" exists "$SCRATCH/debug/kernel/debug-*/build/kernel/bounds.s" || return
-	stopped_build debug debug "building the debug kernel" in_debug_log "^ +(RUSTC|CC) +rust/" || return
+	debug_stopped "building the debug kernel" in_debug_log "^ +(RUSTC|CC) +rust/" || return
 	! in_debug_log "kernel/bounds\.s" || complain "that what is made already is not made again"
 }
 

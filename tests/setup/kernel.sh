@@ -203,34 +203,31 @@ layout_differs() {
 
 # --- interrupted runs ------------------------------------------------------------------------------------------------
 
-# stopped_build CACHE KERNEL WORDS CONDITION...: Ctrl-C to a build of KERNEL in the cache $SCRATCH/CACHE when it says WORDS and CONDITION
-# holds.
-stopped_build() {
-	local cache=$SCRATCH/$1 kernel=$2 words=$3 built='*'
-	# Beside the debug kernel may lie Debian's, borrowed and whole.
-	[ "$kernel" != debug ] || built='debug-*'
-	shift 3
-	start stopped env IVSHMEM_CACHE="$cache" scripts/kernel build "$kernel"
-	await "it says '$words'" said stopped "$words" && await "$*" "$@" || return
+# kernel_stopped WORDS CONDITION...: Ctrl-C to a run in the scratch cache when it says WORDS and CONDITION holds.
+kernel_stopped() {
+	local words=$1
+	shift
+	start kstop env IVSHMEM_CACHE="$SCRATCH/kernel" scripts/kernel build amd64
+	await "it says '$words'" said kstop "$words" && await "$*" "$@" || return
 	kill -INT "$STARTED"
-	finish stopped
-	expect "status 130, not $STATUS" [ "$STATUS" = 130 ] && last_said stopped "interrupted.*run the same command again" || return
-	await "no process is left" nobody "$cache" || return
-	expect "no kernel that a later run would trust" absent "$cache/kernel/$built/kernel.env"
+	finish kstop
+	expect "status 130, not $STATUS" [ "$STATUS" = 130 ] && last_said kstop "interrupted.*run the same command again" || return
+	await "no process is left" nobody "$SCRATCH/kernel" || return
+	expect "no kernel that a later run would trust" absent "$SCRATCH/kernel/kernel/*/kernel.env"
 }
 
 source_is_whole_or_absent() {
-	stopped_build kernel amd64 "unpacking the kernel source" exists "$SCRATCH/kernel/linux-source/*.new/MAINTAINERS" || return
+	kernel_stopped "unpacking the kernel source" exists "$SCRATCH/kernel/linux-source/*.new/MAINTAINERS" || return
 	expect "no source" absent "$SCRATCH/kernel/linux-source/$VERSION"
 }
 
 # The second run has the source already, and goes on to the step at which the first was stopped.
 interrupted_run_continues() {
-	stopped_build kernel amd64 "rebuilding the Rust metadata" exists "$SCRATCH/kernel/kernel/$RELEASE/build/include/generated/autoconf.h" || return
+	kernel_stopped "rebuilding the Rust metadata" exists "$SCRATCH/kernel/kernel/$RELEASE/build/include/generated/autoconf.h" || return
 	expect "the source whole" exists "$SCRATCH/kernel/linux-source/$VERSION/MAINTAINERS" || return
 	expect "no remains" absent "$SCRATCH/kernel/linux-source/*.new" || return
-	stopped_build kernel amd64 "rebuilding the Rust metadata" exists "$SCRATCH/kernel/kernel/$RELEASE/build/include/generated/autoconf.h" || return
-	! said stopped "unpacking the kernel source" || complain "that the source is not unpacked again"
+	kernel_stopped "rebuilding the Rust metadata" exists "$SCRATCH/kernel/kernel/$RELEASE/build/include/generated/autoconf.h" || return
+	! said kstop "unpacking the kernel source" || complain "that the source is not unpacked again"
 }
 
 # --- a user's own machine --------------------------------------------------------------------------------------------
