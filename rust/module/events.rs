@@ -106,21 +106,20 @@ impl Table {
     /// Compares the state table with what it said before. Our own entry is not news. Says how many
     /// states have changed.
     ///
-    /// A table that is no device's says nothing: our own entry would be all-ones only if we had
-    /// published that, as `own` tells.
+    /// A table that is no device's says nothing: all of it is all-ones, and our own entry would be
+    /// that only if we had published it, as `own` tells.
     fn scan(&mut self, layout: &Layout, memory: &SharedMemory, own: &Own, now: i64) -> usize {
         let Ok(table) = StateTable::new(memory, layout) else {
             return 0;
         };
-        if own.is_denied_by(&table, layout) {
-            return 0;
-        }
         let mut changed = 0;
         for (id, peer) in (0u16..).zip(self.peers.iter_mut()) {
             if id == layout.id() {
                 continue;
             }
             match table.get(id) {
+                // Our own entry costs a load, so it is looked at only where it matters.
+                Some(ALL_ONES) if own.is_denied_by(&table, layout) => return changed,
                 Some(state) if state != peer.state => {
                     trace::state_change(self.device, id.into(), peer.state, state);
                     *peer = Peer {
@@ -280,7 +279,7 @@ impl Events {
         Ok(())
     }
 
-    /// Whether the state table reads as if the device were gone.
+    /// Whether the state table reads as if the device were gone. Reads it once.
     pub(crate) fn is_void(&self, memory: &SharedMemory) -> bool {
         StateTable::new(memory, &self.layout)
             .is_ok_and(|table| self.own.is_denied_by(&table, &self.layout))

@@ -224,13 +224,15 @@ impl Link {
     /// A result wants [`Self::tick`] called after that time.
     pub(crate) fn interrupt(&self, vector: u16) -> Option<Duration> {
         trace::interrupt(self.identity.number, vector.into());
+        // Handlers are freed before the device is unbound, so this needs not enter.
+        let memory = self.memory.try_access()?;
         if !self.is_readable() {
+            // What is there means nothing, but on QEMU only a read of it ends an interrupt that was on
+            // its way when the machine went to sleep.
+            self.events.is_void(&memory);
             return None;
         }
-        // Handlers are freed before the device is unbound, so this needs not enter.
-        if let Some(memory) = self.memory.try_access() {
-            self.events.interrupt(vector, &memory);
-        }
+        self.events.interrupt(vector, &memory);
         if self.int_ctrl.take(&self.registers, wait::now()) {
             trace::throttle(self.identity.number);
             self.counters.throttles.increment();
