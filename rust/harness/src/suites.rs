@@ -42,7 +42,7 @@ const COMMON: &[&str] = &[
 const CORE: &[&str] = &["info", "ioctl", "state", "events", "poll"];
 
 /// Those of a guest without messages, with a line.
-const INTX: &[&str] = &["intx", "visibility", "tracing", "load"];
+const INTX: &[&str] = &["intx", "power", "hotplug", "visibility", "tracing", "load"];
 
 /// Those of a guest without interrupts.
 const POLLING: &[&str] = &["polling", "visibility", "tracing", "load"];
