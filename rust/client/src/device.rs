@@ -4,7 +4,8 @@
 use crate::sys::{self, Memory};
 use crate::uapi;
 use crate::{
-    Deadline, Error, EventBuffer, Events, Info, Mapping, MappingMut, Result, Section, Subject,
+    Channel, ConnectOptions, Deadline, Error, EventBuffer, Events, Info, Mapping, MappingMut,
+    Result, Section, Subject,
 };
 use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
 use rustix::fs::{Mode, OFlags};
@@ -234,6 +235,33 @@ impl Device {
             .map_err(|errno| self.subject_error("attaching an eventfd", subject, errno))
     }
 
+    /// Opens a channel to `peer`: messages that arrive once, whole and in order, with
+    /// confirmation. Does not wait for the peer: the channel is [writable](crate::Ready::writable)
+    /// once the peer has connected too.
+    ///
+    /// While a channel of the device is open the driver owns this peer's state and output section.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::NoSuchChannel`], [`Error::Busy`], [`Error::ReadOnly`], [`Error::Gone`].
+    pub fn connect(&self, peer: u32, options: ConnectOptions) -> Result<Channel> {
+        let request = options.request(peer);
+        match sys::connect(self.fd.as_fd(), request) {
+            Ok(fd) => Ok(Channel::owning(fd)),
+            Err(Errno::NXIO) => Err(Error::NoSuchChannel {
+                peer,
+                port: request.port,
+                id: self.info.id,
+                max_peers: self.info.max_peers,
+            }),
+            Err(Errno::BUSY) => Err(Error::Busy {
+                peer,
+                port: request.port,
+            }),
+            Err(errno) => Err(Error::from_call("connecting a channel", errno)),
+        }
+    }
+
     /// Copies from the region at `offset` into `bytes`. Returns how many bytes there were: less
     /// than asked for near the end of the region, 0 behind it. An aligned transfer of 4 or 8
     /// bytes is a single access to the memory.
@@ -252,11 +280,14 @@ impl Device {
     /// # Errors
     ///
     /// [`Error::NotWritable`] and [`Error::OutsideRegion`] if the first byte is there;
-    /// [`Error::ReadOnly`], [`Error::Gone`].
+    /// [`Error::ChannelsOpen`], [`Error::ReadOnly`], [`Error::Gone`].
     pub fn write_at(&self, bytes: &[u8], offset: u64) -> Result<usize> {
         match rustix::io::pwrite(&self.fd, bytes, offset) {
             Err(Errno::ACCESS) => Err(Error::NotWritable { offset }),
             Err(Errno::NOSPC) => Err(self.outside(offset, bytes.len() as u64)),
+            Err(Errno::BUSY) => Err(Error::ChannelsOpen {
+                what: "writing the region",
+            }),
             other => other.map_err(|errno| Error::from_call("writing the region", errno)),
         }
     }
@@ -300,7 +331,8 @@ impl Device {
     /// # Errors
     ///
     /// [`Error::Map`] if it is empty, not [mappable](Section::is_mappable), not
-    /// [writable](Section::is_writable), or if the device was opened read-only; [`Error::Gone`].
+    /// [writable](Section::is_writable), or if the device was opened read-only;
+    /// [`Error::ChannelsOpen`], [`Error::Gone`].
     pub fn map_mut(&self, section: Section) -> Result<MappingMut> {
         self.memory(section, true).map(Mapping).map(MappingMut)
     }
@@ -308,6 +340,9 @@ impl Device {
     fn memory(&self, section: Section, writable: bool) -> Result<Memory> {
         let map_error = |errno| match errno {
             Errno::NODEV => Error::Gone,
+            Errno::BUSY => Error::ChannelsOpen {
+                what: "a writable mapping",
+            },
             _ => Error::Map {
                 offset: section.offset,
                 length: section.size,

@@ -34,10 +34,10 @@ pub enum Error {
     #[error("the device is gone; open it again when it is back")]
     Gone,
     /// Nothing has happened yet and the call was not to wait.
-    #[error("no event yet")]
+    #[error("nothing has happened yet")]
     WouldBlock,
     /// The deadline has passed and nothing has happened.
-    #[error("no event until the deadline")]
+    #[error("nothing has happened until the deadline")]
     TimedOut,
     /// A signal arrived first.
     #[error("interrupted by a signal")]
@@ -64,9 +64,99 @@ pub enum Error {
         /// How many there are.
         vectors: u32,
     },
-    /// Another open file owns this peer's state.
-    #[error("another open file owns the state of this peer; take it over or close that one")]
+    /// Another open file owns this peer's state, or a channel of the device is open.
+    #[error("another open file owns the state of this peer, or a channel is open; close that one")]
     StateOwned,
+    /// Channels are open on the device: until the last is closed, the driver owns the output section.
+    #[error("channels are open on this device: {what} has to wait until the last is closed")]
+    ChannelsOpen {
+        /// What was tried.
+        what: &'static str,
+    },
+    /// The channel is open already, or a file of the device owns the state or maps a section for
+    /// writing.
+    #[error(
+        "the channel to peer {peer}, port {port} is open already, or a file of the device owns \
+         the state or has a writable mapping"
+    )]
+    Busy {
+        /// The other end.
+        peer: u32,
+        /// The port.
+        port: u32,
+    },
+    /// There is no channel to that peer and port: the peer is ourselves or none of the link, or the
+    /// driver has no such port, or sections of the link are too small for channels.
+    #[error(
+        "there is no channel to peer {peer}, port {port}: the link has peers 0 to {}, this one is \
+         {id}, and this driver has port 0 only",
+        max_peers.saturating_sub(1)
+    )]
+    NoSuchChannel {
+        /// The peer asked for.
+        peer: u32,
+        /// The port asked for.
+        port: u32,
+        /// This peer's ID.
+        id: u32,
+        /// How many peers there can be.
+        max_peers: u32,
+    },
+    /// The descriptor is not a channel.
+    #[error("the descriptor is not an ivshmem channel (its status call says: {0})")]
+    NotAChannel(Errno),
+    /// The session has ended because the peer restarted or disappeared. Connect again for the next
+    /// one. What was sent and is not confirmed may have arrived, or not.
+    #[error(
+        "the session has ended, the peer restarted or disappeared: {confirmed} of {sent} messages \
+         were confirmed; connect again"
+    )]
+    Reset {
+        /// Messages sent in the session.
+        sent: u64,
+        /// Of these, how many the peer had confirmed.
+        confirmed: u64,
+    },
+    /// The session has ended because the peer broke the channel protocol.
+    #[error(
+        "the session has ended, the peer broke the channel protocol: {confirmed} of {sent} \
+         messages were confirmed"
+    )]
+    Broken {
+        /// Messages sent in the session.
+        sent: u64,
+        /// Of these, how many the peer had confirmed.
+        confirmed: u64,
+    },
+    /// The peer has closed its end: it reads and confirms nothing any more.
+    #[error("the peer has closed the channel")]
+    Closed,
+    /// A message is larger than the channel can carry.
+    #[error("a message of {length} bytes is too large for this channel: it carries {max} at most")]
+    TooLarge {
+        /// The message's length in bytes.
+        length: usize,
+        /// The largest message in bytes.
+        max: u32,
+    },
+    /// Messages have at least 1 byte.
+    #[error("a message has at least 1 byte")]
+    Empty,
+    /// The next message does not fit into the buffer. It stays in the channel.
+    #[error("the next message has {size} bytes, more than the buffer")]
+    BufferTooSmall {
+        /// The next message's length in bytes.
+        size: usize,
+    },
+    /// Messages cannot be acknowledged so.
+    #[error(
+        "messages up to {number} cannot be acknowledged: not so many were received, or the channel \
+         was not connected for explicit acknowledgement"
+    )]
+    NotReceived {
+        /// The number given.
+        number: u64,
+    },
     /// Only the hypervisor or another peer may write there.
     #[error("offset {offset:#x} is not writable for this peer")]
     NotWritable {
@@ -133,7 +223,14 @@ impl Error {
             Self::Interrupted => Some(Errno::INTR),
             Self::ReadOnly { .. } => Some(Errno::BADF),
             Self::NoSuchPeer { .. } | Self::NoSuchVector { .. } => Some(Errno::NXIO),
-            Self::StateOwned => Some(Errno::BUSY),
+            Self::StateOwned | Self::ChannelsOpen { .. } | Self::Busy { .. } => Some(Errno::BUSY),
+            Self::NoSuchChannel { .. } => Some(Errno::NXIO),
+            Self::NotAChannel(errno) => Some(errno),
+            Self::Reset { .. } => Some(Errno::CONNRESET),
+            Self::Broken { .. } => Some(Errno::PROTO),
+            Self::Closed => Some(Errno::PIPE),
+            Self::TooLarge { .. } | Self::BufferTooSmall { .. } => Some(Errno::MSGSIZE),
+            Self::Empty | Self::NotReceived { .. } => Some(Errno::INVAL),
             Self::NotWritable { .. } => Some(Errno::ACCESS),
             Self::OutsideRegion { .. } => Some(Errno::NOSPC),
             Self::OutsideMapping { .. } => None,
@@ -188,6 +285,12 @@ mod tests {
             "vector 9 does not exist: the link has vectors 0 to 3"
         );
         assert_eq!(error.errno(), Some(Errno::NXIO));
+        let error = Error::Reset {
+            sent: 9,
+            confirmed: 7,
+        };
+        assert!(error.to_string().contains("7 of 9 messages"), "{error}");
+        assert_eq!(error.errno(), Some(Errno::CONNRESET));
         let error = Error::Open {
             path: "/dev/ivshmem7".into(),
             errno: Errno::NOENT,

@@ -34,6 +34,12 @@ impl Deadline {
         Self(u64::try_from(time.as_nanos()).unwrap_or(u64::MAX).max(1))
     }
 
+    /// How long it is from now until then; `None` for [`NEVER`](Self::NEVER).
+    pub(crate) fn from_now(self) -> Option<Duration> {
+        let now = Self::after(Duration::ZERO).0;
+        (self != Self::NEVER).then(|| Duration::from_nanos(self.0.saturating_sub(now)))
+    }
+
     /// The value as the kernel takes it, in nanoseconds.
     #[must_use]
     pub fn as_nanos(self) -> u64 {
@@ -193,6 +199,11 @@ mod tests {
             Deadline::NOW,
             "0 means do not wait"
         );
+        assert_eq!(Deadline::NEVER.from_now(), None);
+        assert_eq!(Deadline::NOW.from_now(), Some(Duration::ZERO));
+        assert_eq!(before.from_now(), Some(Duration::ZERO), "it has passed");
+        let left = later.from_now().expect("a time");
+        assert!(left <= Duration::from_secs(10) && left > Duration::from_secs(1));
     }
 
     #[test]

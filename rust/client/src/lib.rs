@@ -18,6 +18,7 @@
 //! | [`subscribe`](Device::subscribe), [`attach_eventfd`](Device::attach_eventfd) | choose events, be told of them by eventfd |
 //! | [`read_at`](Device::read_at), [`write_at`](Device::write_at) | copy out of and into the region |
 //! | [`map`](Device::map), [`map_mut`](Device::map_mut) | sections in this process's memory |
+//! | [`connect`](Device::connect) | a [`Channel`] to a peer |
 //!
 //! `Device` is also [`AsFd`](std::os::fd::AsFd), so it fits into any event loop: readable means
 //! doorbells to fetch, priority data means state changes, hang-up means that the device is gone.
@@ -59,6 +60,33 @@
 //! # }
 //! ```
 //!
+//! # Channels
+//!
+//! A [`Channel`] carries messages instead of memory and doorbells: each arrives once, whole and in
+//! order, and the sender learns that it did. Both ends [connect](Device::connect); a file transfer,
+//! a request with an answer and a chat are complete programs in `samples/`.
+//!
+//! ```no_run
+//! use ivshmem::{ConnectOptions, Deadline, Device, Error};
+//! use std::time::Duration;
+//!
+//! # fn main() -> Result<(), Error> {
+//! let device = Device::open("/dev/ivshmem0")?;
+//! let channel = device.connect(1, ConnectOptions::new())?;
+//! channel.send(b"Is anybody there?")?; // waits for the peer, and for room
+//! match channel.wait_confirmed(1, Deadline::after(Duration::from_secs(5))) {
+//!     Ok(_) => println!("peer 1 has received it"),
+//!     Err(Error::Reset { confirmed, .. }) => println!("peer 1 restarted: {confirmed} arrived"),
+//!     Err(error) => return Err(error),
+//! }
+//! while let Some(answer) = channel.receive_message()? {
+//!     println!("peer 1 says {}", String::from_utf8_lossy(&answer));
+//! }
+//! println!("peer 1 has closed the channel");
+//! # Ok(())
+//! # }
+//! ```
+//!
 //! # What a peer can do to us
 //!
 //! Everything in the region may change at any moment, and a peer may be wrong or hostile. So the
@@ -66,6 +94,7 @@
 //! [`Mapping::read`]), and words are atomics. Check the copy, then use the copy.
 #![deny(unsafe_code)]
 
+mod channel;
 mod device;
 mod error;
 mod event;
@@ -74,6 +103,7 @@ mod mapping;
 mod sys;
 pub mod uapi;
 
+pub use channel::{Channel, ChannelLink, ChannelStatus, ConnectOptions, Ready};
 pub use device::{Device, OpenOptions, StateFlags};
 pub use error::{Error, Result};
 pub use event::{Deadline, Event, EventBuffer, EventKind, Events, Subject};

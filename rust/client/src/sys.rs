@@ -3,14 +3,15 @@
 //!
 //! Nothing else in the crate is allowed to use `unsafe`. Everything here is a thin, safe function
 //! or type: it owns the argument that makes its call sound and decides nothing else. Used by
-//! [`device`](crate::device) and [`mapping`](crate::mapping).
+//! [`device`](crate::device), [`mapping`](crate::mapping) and [`channel`](crate::channel).
 #![allow(unsafe_code)]
 
 use crate::uapi;
-use rustix::fd::{AsRawFd, BorrowedFd};
+use rustix::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 use rustix::io;
-use rustix::ioctl::{ioctl, Getter, Setter, Updater};
+use rustix::ioctl::{ioctl, Getter, Ioctl, IoctlOutput, Opcode, Setter, Updater};
 use rustix::mm::{mmap, munmap, MapFlags, ProtFlags};
+use std::ffi::c_void;
 use std::ptr::NonNull;
 use std::sync::atomic::AtomicU32;
 
@@ -105,6 +106,84 @@ pub(crate) fn eventfd(
     };
     // SAFETY: only reads one `ivshmem_eventfd` at the pointer that it gets.
     unsafe { ioctl(fd, Setter::<{ uapi::IVSHMEM_IOC_EVENTFD }, _>::new(request)) }
+}
+
+/// `IVSHMEM_IOC_CONNECT`, whose return value is a new descriptor.
+struct Connect(uapi::ivshmem_connect);
+
+// SAFETY: the kernel only reads one `ivshmem_connect` at the pointer, and returns, when it succeeds, a
+// descriptor that it made for this call: nobody else owns it.
+unsafe impl Ioctl for Connect {
+    type Output = OwnedFd;
+    const IS_MUTATING: bool = false;
+
+    fn opcode(&self) -> Opcode {
+        uapi::IVSHMEM_IOC_CONNECT
+    }
+
+    fn as_ptr(&mut self) -> *mut c_void {
+        (&raw mut self.0).cast()
+    }
+
+    unsafe fn output_from_ptr(out: IoctlOutput, _: *mut c_void) -> io::Result<OwnedFd> {
+        // SAFETY: called with the result of a call that succeeded; see above.
+        Ok(unsafe { OwnedFd::from_raw_fd(out) })
+    }
+}
+
+/// `IVSHMEM_IOC_CONNECT`: the channel's descriptor.
+pub(crate) fn connect(fd: BorrowedFd<'_>, request: uapi::ivshmem_connect) -> io::Result<OwnedFd> {
+    // SAFETY: see `Connect`.
+    unsafe { ioctl(fd, Connect(request)) }
+}
+
+/// `IVSHMEM_CHANNEL_IOC_STATUS`.
+pub(crate) fn channel_status(fd: BorrowedFd<'_>) -> io::Result<uapi::ivshmem_channel_status> {
+    // SAFETY: stores one `ivshmem_channel_status` (integers only).
+    unsafe {
+        ioctl(
+            fd,
+            Getter::<{ uapi::IVSHMEM_CHANNEL_IOC_STATUS }, uapi::ivshmem_channel_status>::new(),
+        )
+    }
+}
+
+/// `IVSHMEM_CHANNEL_IOC_ACK`.
+pub(crate) fn channel_ack(fd: BorrowedFd<'_>, ack: uapi::ivshmem_channel_ack) -> io::Result<()> {
+    // SAFETY: only reads one `ivshmem_channel_ack` at the pointer that it gets.
+    unsafe { ioctl(fd, Setter::<{ uapi::IVSHMEM_CHANNEL_IOC_ACK }, _>::new(ack)) }
+}
+
+/// `IVSHMEM_CHANNEL_IOC_WAIT`.
+pub(crate) fn channel_wait(
+    fd: BorrowedFd<'_>,
+    wait: &mut uapi::ivshmem_channel_wait,
+) -> io::Result<()> {
+    // SAFETY: reads and writes one `ivshmem_channel_wait` (integers only) at the pointer that it gets.
+    unsafe {
+        ioctl(
+            fd,
+            Updater::<{ uapi::IVSHMEM_CHANNEL_IOC_WAIT }, _>::new(wait),
+        )
+    }
+}
+
+/// `IVSHMEM_CHANNEL_IOC_EVENTFD`. The kernel takes a reference of its own to the eventfd.
+pub(crate) fn channel_eventfd(
+    fd: BorrowedFd<'_>,
+    eventfd: Option<BorrowedFd<'_>>,
+) -> io::Result<()> {
+    let request = uapi::ivshmem_channel_eventfd {
+        fd: eventfd.map_or(-1, |fd| fd.as_raw_fd()),
+        flags: 0,
+    };
+    // SAFETY: only reads one `ivshmem_channel_eventfd` at the pointer that it gets.
+    unsafe {
+        ioctl(
+            fd,
+            Setter::<{ uapi::IVSHMEM_CHANNEL_IOC_EVENTFD }, _>::new(request),
+        )
+    }
 }
 
 /// A shared mapping of a part of the region. Unmapped when dropped.
