@@ -381,7 +381,7 @@ impl Channel {
 
     fn poll(&self, interest: PollFlags, deadline: Deadline) -> Result<PollFlags> {
         let mut fds = [PollFd::new(&self.fd, interest | PollFlags::RDHUP)];
-        let timeout = deadline.from_now().map(timespec);
+        let timeout = deadline.time_left().map(timespec);
         poll(&mut fds, timeout.as_ref()).map_err(|errno| Error::from_call("poll", errno))?;
         Ok(fds[0].revents())
     }

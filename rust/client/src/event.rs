@@ -35,7 +35,7 @@ impl Deadline {
     }
 
     /// How long it is from now until then; `None` for [`NEVER`](Self::NEVER).
-    pub(crate) fn from_now(self) -> Option<Duration> {
+    pub(crate) fn time_left(self) -> Option<Duration> {
         let now = Self::after(Duration::ZERO).0;
         (self != Self::NEVER).then(|| Duration::from_nanos(self.0.saturating_sub(now)))
     }
@@ -199,10 +199,10 @@ mod tests {
             Deadline::NOW,
             "0 means do not wait"
         );
-        assert_eq!(Deadline::NEVER.from_now(), None);
-        assert_eq!(Deadline::NOW.from_now(), Some(Duration::ZERO));
-        assert_eq!(before.from_now(), Some(Duration::ZERO), "it has passed");
-        let left = later.from_now().expect("a time");
+        assert_eq!(Deadline::NEVER.time_left(), None);
+        assert_eq!(Deadline::NOW.time_left(), Some(Duration::ZERO));
+        assert_eq!(before.time_left(), Some(Duration::ZERO), "it has passed");
+        let left = later.time_left().expect("a time");
         assert!(left <= Duration::from_secs(10) && left > Duration::from_secs(1));
     }
 
