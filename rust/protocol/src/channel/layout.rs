@@ -64,6 +64,8 @@ pub mod block {
     pub const ROOM_EVENT: usize = 48;
     /// `confirm_event`
     pub const CONFIRM_EVENT: usize = 52;
+    /// `last_epoch`
+    pub const LAST_EPOCH: usize = 56;
 }
 
 /// An output section, as a place in the shared memory.

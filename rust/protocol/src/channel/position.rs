@@ -8,7 +8,7 @@ pub const ALIGNMENT: u32 = 8;
 /// Size of a record's header in bytes (rule R2).
 pub const RECORD_HEADER: u32 = 8;
 
-/// The event that no position moves past (rule W1).
+/// The event that a session begins with; not a position, so no position moves past it (rule W1).
 pub const NO_EVENT: u32 = u32::MAX;
 
 /// Smallest and largest size of a ring in bytes (field `ring_size`).
@@ -103,7 +103,10 @@ impl Position {
 }
 
 /// Whether a count that went from `before` to `now`, mod 2^32, has moved past `event` (rule W1).
+///
+/// No event stands for "none" here: each is a number that the count takes. [`NO_EVENT`] is the farthest from the 0
+/// that a session begins with.
 #[must_use]
 pub const fn count_moved_past(event: u32, before: u32, now: u32) -> bool {
-    event != NO_EVENT && now.wrapping_sub(event).wrapping_sub(1) < now.wrapping_sub(before)
+    now.wrapping_sub(event).wrapping_sub(1) < now.wrapping_sub(before)
 }

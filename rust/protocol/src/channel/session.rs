@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0 OR MIT
 
-//! Sessions: start, link-up, reset, end (rules H1 to H3, S1 to S6, E1 to E3).
+//! Sessions: start, link-up, reset, end (rules H1 to H3, S1 to S7, E1 to E4).
 
 use super::super::v2::memory::LoadOrder;
 use super::super::v2::memory::OutOfBounds;
@@ -72,7 +72,6 @@ impl core::error::Error for Ended {}
 /// [`OutOfBounds`] if the section is not within the memory.
 pub fn claim<M: Barriers>(memory: &M, section: Section) -> Result<(), OutOfBounds> {
     end_all(memory, section)?;
-    memory.write_barrier();
     let put =
         |field: usize, value| memory.store(section.offset + field, value, StoreOrder::Relaxed);
     put(header::VERSION, VERSION)?;
@@ -84,7 +83,8 @@ pub fn claim<M: Barriers>(memory: &M, section: Section) -> Result<(), OutOfBound
     memory.store(section.offset + header::MAGIC, MAGIC, StoreOrder::Release)
 }
 
-/// Ends all sessions of a section: its owner does not use it any more (rule E3).
+/// Ends all sessions of a section: its owner does not use it for channels any more (rule E3). Whatever it writes
+/// there afterwards is behind that for all readers.
 ///
 /// # Errors
 ///
@@ -95,6 +95,7 @@ pub fn end_all<M: Barriers>(memory: &M, section: Section) -> Result<(), OutOfBou
             memory.store(at + block::EPOCH, 0, StoreOrder::Release)?;
         }
     }
+    memory.write_barrier();
     Ok(())
 }
 
@@ -133,6 +134,8 @@ pub struct Session {
     /// The peer's ring, of that epoch.
     pub(super) peer_ring: Option<Ring>,
     peer_vector: u32,
+    /// [`Self::close`] has said to the peer that we are gone.
+    told: bool,
     pub(super) outgoing: Outgoing,
     pub(super) incoming: Incoming,
 }
@@ -145,12 +148,16 @@ pub(super) struct Outgoing {
     pub(super) sent: u64,
     /// Of these, confirmed.
     pub(super) confirmed: u64,
+    /// How far the peer had read when we last looked. It may have read more.
+    pub(super) consumed: Position,
 }
 
 /// What we have received.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Incoming {
     pub(super) consumed: Position,
+    /// How far the peer had written when we last looked. It may have written more.
+    pub(super) written: Position,
     /// Messages, since the start.
     pub(super) received: u64,
     /// Of these, confirmed to the peer.
@@ -176,9 +183,12 @@ impl Session {
             .peer
             .block(config.own_id)
             .ok_or(missing(config.peer))?;
-        let before = memory.load(own + block::EPOCH, LoadOrder::Relaxed)?;
-        let echoed = memory.load(peer + block::ECHO, LoadOrder::Relaxed)?;
-        let epoch = new_epoch(before, echoed, config.entropy);
+        let taken = [
+            memory.load(own + block::LAST_EPOCH, LoadOrder::Relaxed)?,
+            memory.load(own + block::EPOCH, LoadOrder::Relaxed)?,
+            memory.load(peer + block::ECHO, LoadOrder::Relaxed)?,
+        ];
+        let epoch = new_epoch(taken, config.entropy);
         memory.store(own + block::EPOCH, 0, StoreOrder::Relaxed)?;
         memory.write_barrier();
         for (field, value) in [
@@ -195,6 +205,7 @@ impl Session {
             (block::DATA_EVENT, NO_EVENT),
             (block::ROOM_EVENT, NO_EVENT),
             (block::CONFIRM_EVENT, NO_EVENT),
+            (block::LAST_EPOCH, epoch),
         ] {
             memory.store(own + field, value, StoreOrder::Relaxed)?;
         }
@@ -209,6 +220,7 @@ impl Session {
             peer_epoch: 0,
             peer_ring: None,
             peer_vector: NO_VECTOR,
+            told: false,
             outgoing: Outgoing::default(),
             incoming: Incoming::default(),
         })
@@ -218,6 +230,24 @@ impl Session {
     #[must_use]
     pub const fn link(&self) -> Link {
         self.link
+    }
+
+    /// Whether messages can go both ways, as of the last call.
+    #[must_use]
+    pub const fn is_up(&self) -> bool {
+        matches!(self.link, Link::Up)
+    }
+
+    /// Our epoch, never 0.
+    #[must_use]
+    pub const fn epoch(&self) -> u32 {
+        self.epoch
+    }
+
+    /// The peer's epoch that we echo, 0 as long as there is none.
+    #[must_use]
+    pub const fn peer_epoch(&self) -> u32 {
+        self.peer_epoch
     }
 
     /// On which vector the peer wants to be rung, if it does.
@@ -260,13 +290,19 @@ impl Session {
         let features = get(block::FEATURES)?;
         let vector = get(block::VECTOR)?;
         let ring = (get(block::RING_OFFSET)?, get(block::RING_SIZE)?);
+        let echoed = get(block::ECHO)?;
         memory.read_barrier();
         if get(block::EPOCH)? != epoch {
             // It restarts just now, and will ring.
             return Ok(false);
         }
         let Some(ring) = self.peer_section.ring(ring.0, ring.1) else {
-            return Err(self.end(Ended::Broken));
+            // Memory may hold anything before its owner starts. Only one who has seen us has started.
+            return if echoed == self.epoch {
+                Err(self.end(Ended::Broken))
+            } else {
+                Ok(false)
+            };
         };
         memory.store(
             self.own + block::ACCEPTED,
@@ -314,9 +350,7 @@ impl Session {
     ///
     /// It is not: the session has ended.
     pub(super) fn check<M: Barriers>(&mut self, memory: &M) -> Result<(), Ended> {
-        if let Link::Ended(why) = self.link {
-            return Err(why);
-        }
+        self.unless_ended(())?;
         memory.read_barrier();
         let epoch = memory.load(self.peer + block::EPOCH, LoadOrder::Acquire)?;
         let echo = memory.load(self.peer + block::ECHO, LoadOrder::Acquire)?;
@@ -339,28 +373,78 @@ impl Session {
         why
     }
 
-    /// Closes it in good order (rule E1). True if the peer is to be rung.
+    /// Whether the peer has closed its end (rule E2). Nothing that is sent now will be read; what it has sent and
+    /// confirmed before can still be received and counted.
+    ///
+    /// # Errors
+    ///
+    /// The session has ended.
+    pub fn peer_has_finished<M: Barriers>(&mut self, memory: &M) -> Result<bool, Ended> {
+        match self.link {
+            Link::Up => {
+                let finished = self.finished(memory)?;
+                self.check(memory)?;
+                Ok(finished)
+            }
+            _ => self.unless_ended(false),
+        }
+    }
+
+    /// `value`, or why the session has ended.
+    pub(super) const fn unless_ended<T: Copy>(&self, value: T) -> Result<T, Ended> {
+        match self.link {
+            Link::Ended(why) => Err(why),
+            _ => Ok(value),
+        }
+    }
+
+    /// The peer's `fin`, not yet valid.
+    pub(super) fn finished<M: Barriers>(&self, memory: &M) -> Result<bool, Ended> {
+        Ok(memory.load(self.peer + block::FIN, LoadOrder::Acquire)? != 0)
+    }
+
+    /// To be called when the peer's entry in the state table was seen to be 0 while this session was up (rule S7):
+    /// unless the peer has closed its end, it went without a word, and the session has ended.
+    ///
+    /// # Errors
+    ///
+    /// The session has ended.
+    pub fn peer_is_absent<M: Barriers>(&mut self, memory: &M) -> Result<(), Ended> {
+        memory.full_barrier();
+        if !self.is_up() || self.peer_has_finished(memory)? {
+            return self.unless_ended(());
+        }
+        Err(self.end(Ended::Reset))
+    }
+
+    /// Closes it: in good order (rule E1), or, if it was reset or broken, so that no other end stays up with it
+    /// (rule E4). True if the peer is to be rung. Again has no effect.
     ///
     /// # Errors
     ///
     /// [`OutOfBounds`] if our section is not within the memory.
     pub fn close<M: Barriers>(&mut self, memory: &M) -> Result<bool, OutOfBounds> {
-        if let Link::Ended(_) = self.link {
+        if self.told {
             return Ok(false);
         }
-        memory.store(self.own + block::FIN, 1, StoreOrder::Release)?;
-        let told = self.peer_epoch != 0;
-        self.end(Ended::Closed);
-        Ok(told)
+        match self.link {
+            Link::Waiting | Link::Up => {
+                memory.store(self.own + block::FIN, 1, StoreOrder::Release)?;
+                self.end(Ended::Closed);
+            }
+            Link::Ended(_) => memory.store(self.own + block::EPOCH, 0, StoreOrder::Release)?,
+        }
+        self.told = true;
+        Ok(self.peer_epoch != 0)
     }
 }
 
-/// Rule S2.
-fn new_epoch(before: u32, echoed: u32, entropy: u32) -> u32 {
-    let mut epoch = before.wrapping_add(1).wrapping_add(entropy);
-    // Of any four consecutive numbers one is none of these three.
-    for _ in 0..3 {
-        if epoch == 0 || epoch == before || epoch == echoed {
+/// Rule S2: none of those that are taken, and not 0.
+fn new_epoch(taken: [u32; 3], entropy: u32) -> u32 {
+    let mut epoch = taken[0].wrapping_add(1).wrapping_add(entropy);
+    // Of any five consecutive numbers one is none of these four.
+    for _ in 0..4 {
+        if epoch == 0 || taken.contains(&epoch) {
             epoch = epoch.wrapping_add(1);
         }
     }

@@ -7,6 +7,7 @@ use super::super::v2::memory::StoreOrder;
 use super::layout::block;
 use super::layout::Ring;
 use super::position::Position;
+use super::position::RECORD_HEADER;
 use super::session::Ended;
 use super::session::Link;
 use super::session::Outgoing;
@@ -53,16 +54,16 @@ impl Pieces {
     }
 }
 
-/// Room for a message, to be filled.
-#[derive(Clone, Debug)]
+/// Room for a message, to be filled. Only the last one that [`Session::reserve`] gave can be sent, once.
+#[derive(Debug)]
 pub struct Slot {
     /// Where its bytes go.
     pub pieces: Pieces,
     end: Position,
 }
 
-/// A message, to be copied.
-#[derive(Clone, Debug)]
+/// A message, to be copied. Only the last one that [`Session::next`] gave can be taken, once.
+#[derive(Debug)]
 pub struct Message {
     /// Its length in bytes.
     pub length: u32,
@@ -72,7 +73,7 @@ pub struct Message {
 }
 
 /// What there is to receive.
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 pub enum Next {
     /// A message.
     Message(Message),
@@ -110,17 +111,32 @@ impl Session {
         }
     }
 
+    /// What a message of `length` bytes takes of the ring, for [`Self::await_room`]; [`None`] if there is no such
+    /// message.
+    #[must_use]
+    pub fn record(&self, length: u32) -> Option<u32> {
+        self.ring.size.record(length)
+    }
+
+    /// Bytes of our ring that are free as of the last look at the peer; there may be more.
+    #[must_use]
+    pub const fn known_room(&self) -> u32 {
+        let size = self.ring.size;
+        size.bytes()
+            .saturating_sub(size.distance(self.outgoing.consumed, self.outgoing.written))
+    }
+
     /// Bytes of our ring that are free.
     pub(super) fn free<M: Barriers>(&mut self, memory: &M) -> Result<u32, Ended> {
         let consumed = memory.load(self.peer + block::CONSUMED, LoadOrder::Acquire)?;
         self.check(memory)?;
         let size = self.ring.size;
-        let used = size
-            .position(consumed)
-            .map(|consumed| size.distance(consumed, self.outgoing.written));
-        match used.and_then(|used| size.bytes().checked_sub(used)) {
-            Some(free) => Ok(free),
-            None => Err(self.end(Ended::Broken)),
+        match size.position(consumed) {
+            Some(consumed) if size.distance(consumed, self.outgoing.written) <= size.bytes() => {
+                self.outgoing.consumed = consumed;
+                Ok(self.known_room())
+            }
+            _ => Err(self.end(Ended::Broken)),
         }
     }
 
@@ -132,14 +148,14 @@ impl Session {
     pub fn reserve<M: Barriers>(&mut self, memory: &M, length: u32) -> Result<Slot, SendError> {
         let record = self.ring.size.record(length).ok_or(SendError::Length)?;
         self.up()?;
-        if memory.load(self.peer + block::FIN, LoadOrder::Acquire)? != 0 {
-            self.check(memory)?;
+        if self.peer_has_finished(memory)? {
             return Err(SendError::Finished);
         }
         let unconfirmed = self.outgoing.sent - self.outgoing.confirmed;
         let many = unconfirmed >= UNCONFIRMED_MAX
             && self.outgoing.sent - self.confirmations(memory)? >= UNCONFIRMED_MAX;
-        if many || self.free(memory)? < record {
+        // What was free stays so, and costs no look at the peer.
+        if many || (self.known_room() < record && self.free(memory)? < record) {
             return Err(SendError::Full);
         }
         let written = self.outgoing.written;
@@ -148,7 +164,7 @@ impl Session {
         memory.store(header, length, StoreOrder::Relaxed)?;
         memory.store(header + 4, 0, StoreOrder::Relaxed)?;
         Ok(Slot {
-            pieces: Pieces::new(&self.ring, size.advance(written, 8), length),
+            pieces: Pieces::new(&self.ring, size.advance(written, RECORD_HEADER), length),
             end: size.advance(written, record),
         })
     }
@@ -159,6 +175,7 @@ impl Session {
     ///
     /// The session has ended.
     pub fn commit<M: Barriers>(&mut self, memory: &M, slot: Slot) -> Result<bool, Ended> {
+        self.unless_ended(())?;
         let before = self.outgoing.written;
         self.outgoing.written = slot.end;
         self.outgoing.sent += 1;
@@ -167,6 +184,7 @@ impl Session {
             slot.end.get(),
             StoreOrder::Release,
         )?;
+        memory.full_barrier();
         self.written_is_awaited(memory, before)
     }
 
@@ -177,35 +195,36 @@ impl Session {
     /// The session has ended.
     pub fn next<M: Barriers>(&mut self, memory: &M) -> Result<Next, Ended> {
         let (Link::Up, Some(ring)) = (self.link, self.peer_ring) else {
-            return match self.link {
-                Link::Ended(why) => Err(why),
-                _ => Ok(Next::Nothing),
-            };
+            self.unless_ended(())?;
+            return Ok(Next::Nothing);
         };
-        let finished = memory.load(self.peer + block::FIN, LoadOrder::Acquire)?;
-        let written = memory.load(self.peer + block::WRITTEN, LoadOrder::Acquire)?;
+        let size = ring.size;
         let from = self.incoming.consumed;
-        if written == from.get() {
-            self.check(memory)?;
-            return Ok(if finished == 0 {
-                Next::Nothing
-            } else {
-                Next::End
-            });
+        if from == self.incoming.written {
+            let finished = self.finished(memory)?;
+            let written = memory.load(self.peer + block::WRITTEN, LoadOrder::Acquire)?;
+            if written == from.get() {
+                self.check(memory)?;
+                return Ok(if finished { Next::End } else { Next::Nothing });
+            }
+            match size.position(written) {
+                Some(written) if size.distance(from, written) <= size.bytes() => {
+                    self.incoming.written = written;
+                }
+                _ => return Err(self.wrong(memory)),
+            }
         }
-        let filled = ring
-            .size
-            .position(written)
-            .map_or(0, |written| ring.size.distance(from, written));
-        let header = ring.offset + ring.size.byte(from) as usize;
+        let header = ring.offset + size.byte(from) as usize;
         let length = memory.load(header, LoadOrder::Relaxed)?;
         let reserved = memory.load(header + 4, LoadOrder::Relaxed)?;
-        match ring.size.record(length) {
-            Some(record) if record <= filled && filled <= ring.size.bytes() && reserved == 0 => {
+        match size.record(length) {
+            Some(record)
+                if record <= size.distance(from, self.incoming.written) && reserved == 0 =>
+            {
                 Ok(Next::Message(Message {
                     length,
-                    pieces: Pieces::new(&ring, ring.size.advance(from, 8), length),
-                    end: ring.size.advance(from, record),
+                    pieces: Pieces::new(&ring, size.advance(from, RECORD_HEADER), length),
+                    end: size.advance(from, record),
                 }))
             }
             _ => Err(self.wrong(memory)),
@@ -219,6 +238,36 @@ impl Session {
     ///
     /// The session has ended, and the copy is worth nothing.
     pub fn take<M: Barriers>(&mut self, memory: &M, message: Message) -> Result<bool, Ended> {
+        let before = self.put_consumed(memory, &message)?;
+        memory.full_barrier();
+        self.consumed_is_awaited(memory, before)
+    }
+
+    /// Like [`Self::take`], and confirms all that has been received, this message as the last (rule T4).
+    /// Both are announced together, so that the peer is rung once. True if it is to be rung.
+    ///
+    /// # Errors
+    ///
+    /// The session has ended, and the copy is worth nothing.
+    pub fn take_and_confirm<M: Barriers>(
+        &mut self,
+        memory: &M,
+        message: Message,
+    ) -> Result<bool, Ended> {
+        let before = self.put_consumed(memory, &message)?;
+        let confirmed = self.incoming.acknowledged;
+        self.put_confirmed(memory, self.incoming.received)?;
+        memory.full_barrier();
+        let room = self.consumed_is_awaited(memory, before)?;
+        Ok(self.confirmed_is_awaited(memory, confirmed)? || room)
+    }
+
+    /// Rule T3: `consumed` was this, and is behind `message` now.
+    fn put_consumed<M: Barriers>(
+        &mut self,
+        memory: &M,
+        message: &Message,
+    ) -> Result<Position, Ended> {
         self.check(memory)?;
         let before = self.incoming.consumed;
         self.incoming.consumed = message.end;
@@ -228,7 +277,7 @@ impl Session {
             message.end.get(),
             StoreOrder::Release,
         )?;
-        self.consumed_is_awaited(memory, before)
+        Ok(before)
     }
 
     /// Confirms all messages up to `number`, counted from 1 (rule T4); those that have not been received stay
@@ -238,22 +287,23 @@ impl Session {
     ///
     /// The session has ended.
     pub fn confirm<M: Barriers>(&mut self, memory: &M, number: u64) -> Result<bool, Ended> {
-        if let Link::Ended(why) = self.link {
-            return Err(why);
-        }
+        self.unless_ended(())?;
         let before = self.incoming.acknowledged;
         let number = number.min(self.incoming.received);
         if number <= before {
             return Ok(false);
         }
+        self.put_confirmed(memory, number)?;
+        memory.full_barrier();
+        self.confirmed_is_awaited(memory, before)
+    }
+
+    /// Rule T4.
+    fn put_confirmed<M: Barriers>(&mut self, memory: &M, number: u64) -> Result<(), Ended> {
         self.incoming.acknowledged = number;
         // CAST: Mod 2^32, as the field says.
-        memory.store(
-            self.own + block::CONFIRMED,
-            number as u32,
-            StoreOrder::Release,
-        )?;
-        self.confirmed_is_awaited(memory, before)
+        let number = number as u32;
+        Ok(memory.store(self.own + block::CONFIRMED, number, StoreOrder::Release)?)
     }
 
     /// How many messages the peer has confirmed (rule T5).
@@ -262,6 +312,9 @@ impl Session {
     ///
     /// The session has ended. What had been confirmed stays in [`Self::sent`].
     pub fn confirmations<M: Barriers>(&mut self, memory: &M) -> Result<u64, Ended> {
+        if !self.is_up() {
+            return self.unless_ended(self.outgoing.confirmed);
+        }
         let confirmed = memory.load(self.peer + block::CONFIRMED, LoadOrder::Acquire)?;
         self.check(memory)?;
         let Outgoing {

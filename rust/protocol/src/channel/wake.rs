@@ -11,7 +11,6 @@ use super::layout::block;
 use super::position::count_moved_past;
 use super::position::Position;
 use super::position::ALIGNMENT;
-use super::position::NO_EVENT;
 use super::session::Ended;
 use super::session::Session;
 use super::transfer::Next;
@@ -28,24 +27,31 @@ impl Session {
         Ok(!matches!(self.next(memory)?, Next::Nothing))
     }
 
-    /// Wants to be rung when `bytes` of our ring are free, at most all of it. True if they are already.
+    /// Wants to be rung when `bytes` of our ring are free, at most all of it. True if there is no use in waiting:
+    /// they are, or the peer has closed its end ([`Self::peer_has_finished`]).
     ///
     /// # Errors
     ///
     /// The session has ended.
     pub fn await_room<M: Barriers>(&mut self, memory: &M, bytes: u32) -> Result<bool, Ended> {
         let size = self.ring.size;
-        let bytes = bytes.next_multiple_of(ALIGNMENT).min(size.bytes());
+        let bytes = bytes.min(size.bytes()).next_multiple_of(ALIGNMENT);
         // `consumed` has to be `bytes - size` ahead of `written`, so it moves past what is before that. Both sums
         // are mod twice the size, of which the size is one half.
         let target = size.advance(size.advance(self.outgoing.written, bytes), size.bytes());
         let event = size.advance(target, size.bytes() - ALIGNMENT);
         let event = size.advance(event, size.bytes());
         self.want(memory, block::ROOM_EVENT, event.get())?;
-        Ok(self.free(memory)? >= bytes)
+        if !self.is_up() {
+            // The peer rings when it is there (rule W5).
+            return self.unless_ended(false);
+        }
+        let finished = self.finished(memory)?;
+        Ok(self.free(memory)? >= bytes || finished)
     }
 
-    /// Wants to be rung when message `number` has been confirmed. True if it has been already.
+    /// Wants to be rung when message `number` has been confirmed. True if there is no use in waiting: it has been
+    /// already, or the peer has closed its end, so that what [`Self::sent`] says now stays.
     ///
     /// # Errors
     ///
@@ -55,13 +61,15 @@ impl Session {
         memory: &M,
         number: u64,
     ) -> Result<bool, Ended> {
-        // CAST: Mod 2^32, as the field says. The number that stands for "no event" is awaited one too early.
-        let event = match (number as u32).wrapping_sub(1) {
-            NO_EVENT => NO_EVENT - 1,
-            event => event,
-        };
+        // CAST: Mod 2^32, as the field says.
+        let event = (number as u32).wrapping_sub(1);
         self.want(memory, block::CONFIRM_EVENT, event)?;
-        Ok(self.confirmations(memory)? >= number)
+        if !self.is_up() {
+            return self.unless_ended(false);
+        }
+        // First whether it has finished, so that nothing can be confirmed after the look.
+        let finished = self.finished(memory)?;
+        Ok(self.confirmations(memory)? >= number || finished)
     }
 
     /// Rule W2.
@@ -71,9 +79,8 @@ impl Session {
         Ok(())
     }
 
-    /// The peer's event, behind our move of an index (rule W3).
+    /// The peer's event. A full barrier is between our move of an index and this (rule W3).
     fn awaited<M: Barriers>(&self, memory: &M, field: usize) -> Result<u32, Ended> {
-        memory.full_barrier();
         Ok(memory.load(self.peer + field, LoadOrder::Relaxed)?)
     }
 

@@ -1,0 +1,177 @@
+// SPDX-License-Identifier: GPL-2.0 OR MIT
+
+//! How sessions of channels end: closed, reset, broken, and by the state table (rules S2 to S7, E1 to E4 of
+//! Documentation/channel-protocol.md); and what those who wait learn of it.
+
+mod channel_ends;
+
+use channel_ends::{bring_up, config, connected, receive, section, send, Counted};
+use ivshmem_protocol::channel::layout::block;
+use ivshmem_protocol::channel::position::count_moved_past;
+use ivshmem_protocol::channel::session::{end_all, Ended, Link, Session};
+use ivshmem_protocol::channel::transfer::{Next, SendError};
+
+const SIZE: u32 = 0x200;
+
+fn memory() -> Counted {
+    Counted::new(2 * SIZE as usize)
+}
+
+/// Where a field of the block of `end` is.
+fn at(end: u16, field: usize) -> usize {
+    section(end, SIZE, 2).block(1 - end).expect("a block") + field
+}
+
+#[test]
+fn s7_a_peer_that_the_state_table_says_is_gone_without_a_word_is_a_reset() {
+    let memory = memory();
+    let [mut left, _] = connected(&memory, SIZE);
+    assert_eq!(left.peer_is_absent(&memory), Err(Ended::Reset));
+    assert_eq!(left.link(), Link::Ended(Ended::Reset));
+    assert_eq!(left.look(&memory), Err(Ended::Reset));
+}
+
+#[test]
+fn s7_a_peer_that_closed_before_it_went_is_drained() {
+    let memory = memory();
+    let [mut left, mut gone] = connected(&memory, SIZE);
+    send(&memory, &mut gone, b"last words");
+    assert_eq!(gone.close(&memory), Ok(true));
+    assert_eq!(left.peer_is_absent(&memory), Ok(()));
+    let received = receive(&memory, &mut left).expect("a message");
+    assert_eq!(received.0, b"last words");
+    assert_eq!(left.peer_is_absent(&memory), Ok(()));
+    assert!(matches!(left.next(&memory), Ok(Next::End)));
+}
+
+#[test]
+fn s7_a_session_that_is_not_up_waits_on() {
+    let memory = memory();
+    let mut waiting = Session::start(&memory, &config(0, 1, SIZE, 2)).expect("starts");
+    assert_eq!(waiting.peer_is_absent(&memory), Ok(()));
+    assert_eq!(waiting.link(), Link::Waiting);
+    // Nothing that is asked of it before the link is up ends it either.
+    assert_eq!(waiting.confirmations(&memory), Ok(0));
+    assert_eq!(waiting.await_confirmation(&memory, 1), Ok(false));
+    assert_eq!(waiting.await_room(&memory, 8), Ok(false));
+    assert_eq!(waiting.await_data(&memory), Ok(false));
+    assert_eq!(waiting.peer_has_finished(&memory), Ok(false));
+    assert_eq!(waiting.link(), Link::Waiting);
+}
+
+#[test]
+fn e4_closing_a_broken_session_tells_the_peer_that_nobody_is_there() {
+    let memory = memory();
+    let [mut honest, mut liar] = connected(&memory, SIZE);
+    memory.set(at(1, block::WRITTEN), 3);
+    assert!(matches!(honest.next(&memory), Err(Ended::Broken)));
+    assert_eq!(liar.look(&memory), Ok(false), "it does not know yet");
+    assert_eq!(honest.close(&memory), Ok(true), "the peer is to be rung");
+    assert_eq!(memory.word(at(0, block::EPOCH)), 0);
+    assert_eq!(liar.look(&memory), Err(Ended::Reset));
+    assert_eq!(
+        honest.look(&memory),
+        Err(Ended::Broken),
+        "it stays what it was"
+    );
+    assert_eq!(honest.close(&memory), Ok(false), "once is enough");
+}
+
+#[test]
+fn e4_closing_a_reset_session_leaves_no_epoch() {
+    let memory = memory();
+    let [mut left, _] = connected(&memory, SIZE);
+    let mut again = Session::start(&memory, &config(1, 0, SIZE, 2)).expect("starts");
+    assert_eq!(left.look(&memory), Err(Ended::Reset));
+    assert_eq!(left.close(&memory), Ok(true));
+    assert_eq!(memory.word(at(0, block::EPOCH)), 0);
+    assert_eq!(again.look(&memory), Ok(false), "nobody is there");
+    assert_eq!(again.link(), Link::Waiting);
+    // Its next session is another one, although the word was 0, and both come up.
+    let next = Session::start(&memory, &config(0, 1, SIZE, 2)).expect("starts");
+    assert_ne!(next.epoch(), left.epoch());
+    bring_up(&memory, &mut [next, again]);
+}
+
+#[test]
+fn s2_an_epoch_is_not_used_again_although_the_word_is_0_in_between() {
+    let memory = memory();
+    let mut seen = Vec::new();
+    for _ in 0..5 {
+        let session = Session::start(&memory, &config(0, 1, SIZE, 2)).expect("starts");
+        assert!(!seen.contains(&session.epoch()), "{seen:?}");
+        assert_eq!(memory.word(at(0, block::EPOCH)), session.epoch());
+        seen.push(session.epoch());
+        end_all(&memory, section(0, SIZE, 2)).expect("it is there");
+        assert_eq!(memory.word(at(0, block::EPOCH)), 0);
+    }
+}
+
+#[test]
+fn s3_what_lies_in_a_block_before_its_owner_starts_breaks_nothing() {
+    let memory = memory();
+    let [_, mut old] = connected(&memory, SIZE);
+    old.close(&memory).expect("it is there");
+    // Somebody wrote into the section since then.
+    memory.set(at(1, block::EPOCH), 77);
+    memory.set(at(1, block::RING_SIZE), 12);
+    let mut early = Session::start(&memory, &config(0, 1, SIZE, 2)).expect("starts");
+    assert_eq!(early.look(&memory), Ok(false));
+    let late = Session::start(&memory, &config(1, 0, SIZE, 2)).expect("starts");
+    bring_up(&memory, &mut [early, late]);
+}
+
+#[test]
+fn s3_one_who_has_seen_us_and_names_no_ring_has_broken_the_protocol() {
+    let memory = memory();
+    let [_, _] = connected(&memory, SIZE);
+    let mut session = Session::start(&memory, &config(0, 1, SIZE, 2)).expect("starts");
+    memory.set(at(1, block::RING_SIZE), 12);
+    memory.set(at(1, block::ECHO), session.epoch());
+    assert_eq!(session.look(&memory), Err(Ended::Broken));
+}
+
+#[test]
+fn e2_those_who_wait_learn_that_the_peer_has_closed() {
+    let memory = memory();
+    let [mut left, mut gone] = connected(&memory, SIZE);
+    let all = left.largest_message();
+    send(&memory, &mut left, &vec![1; all as usize]);
+    assert_eq!(left.await_room(&memory, 8), Ok(false));
+    assert_eq!(left.await_confirmation(&memory, 1), Ok(false));
+    assert_eq!(left.await_data(&memory), Ok(false));
+    assert_eq!(left.peer_has_finished(&memory), Ok(false));
+    gone.close(&memory).expect("it is there");
+    assert_eq!(left.await_room(&memory, 8), Ok(true));
+    assert_eq!(left.await_confirmation(&memory, 1), Ok(true));
+    assert_eq!(left.await_data(&memory), Ok(true));
+    assert_eq!(left.peer_has_finished(&memory), Ok(true));
+    assert_eq!(left.sent(), (1, 0));
+    assert!(matches!(left.reserve(&memory, 1), Err(SendError::Finished)));
+}
+
+#[test]
+fn e2_what_was_confirmed_before_the_end_is_counted() {
+    let memory = memory();
+    let [mut left, mut gone] = connected(&memory, SIZE);
+    send(&memory, &mut left, b"one");
+    let Ok(Next::Message(message)) = gone.next(&memory) else {
+        panic!("no message");
+    };
+    assert_eq!(gone.take_and_confirm(&memory, message), Ok(false));
+    gone.close(&memory).expect("it is there");
+    assert_eq!(left.await_confirmation(&memory, 2), Ok(true));
+    assert_eq!(left.sent(), (1, 1));
+}
+
+#[test]
+fn w1_a_confirmation_is_announced_whatever_its_number() {
+    for number in [1u64, 2, 1 << 31, (1 << 32) - 1, 1 << 32, (1 << 32) + 1] {
+        let event = (number - 1) as u32;
+        let moves = |before: u64, now: u64| count_moved_past(event, before as u32, now as u32);
+        assert!(moves(number - 1, number), "{number}");
+        assert!(moves(number - 1, number + 5), "{number}");
+        assert!(!moves(number, number + 5), "{number}");
+    }
+    assert!(!count_moved_past(u32::MAX, 0, 1000), "as a session begins");
+}
