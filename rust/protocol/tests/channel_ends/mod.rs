@@ -4,6 +4,9 @@
 
 #![allow(dead_code, unreachable_pub, reason = "no test needs all of it")]
 
+pub mod cost;
+pub mod document;
+
 use ivshmem_protocol::channel::layout::Section;
 use ivshmem_protocol::channel::session::{claim, Config, Session};
 use ivshmem_protocol::channel::transfer::{Next, Pieces};

@@ -1,0 +1,42 @@
+// SPDX-License-Identifier: GPL-2.0 OR MIT
+
+//! The table of costs in Documentation/channel-protocol.md.
+
+use super::document::{document, rows};
+
+/// A row of the table, for a link of `peers`.
+#[derive(Clone, Copy, Debug)]
+pub struct Cost {
+    pub usual_loads: u32,
+    pub loads: u32,
+    pub stores: u32,
+    pub barriers: u32,
+}
+
+/// What the document says that `call` costs on a link of `peers`.
+pub fn cost(call: &str, peers: u32) -> Cost {
+    let text = document("channel-protocol.md");
+    let row = rows(&text, "Cost")
+        .find(|row| row[0] == format!("`{call}`"))
+        .unwrap_or_else(|| panic!("no cost of {call}"));
+    let number = |cell: usize| {
+        let value = |term: &str| match term.trim() {
+            "n" => peers,
+            term => term.parse().unwrap_or_else(|e| panic!("{row:?}: {e}")),
+        };
+        row[cell].split('+').map(value).sum()
+    };
+    Cost {
+        usual_loads: number(2),
+        loads: number(3),
+        stores: number(4),
+        barriers: number(5),
+    }
+}
+
+/// The calls that the table has.
+pub fn calls() -> Vec<String> {
+    let text = document("channel-protocol.md");
+    let calls = rows(&text, "Cost").map(|row| row[0].trim_matches('`').to_owned());
+    calls.collect()
+}
