@@ -69,7 +69,7 @@ pub mod block {
 }
 
 /// An output section, as a place in the shared memory.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Section {
     /// Offset in the shared memory, in bytes.
     pub offset: usize,
@@ -128,7 +128,7 @@ impl Section {
 }
 
 /// A ring, as a place in the shared memory.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Ring {
     /// Field `ring_offset`: from the start of its section, in bytes.
     pub(super) in_section: u32,

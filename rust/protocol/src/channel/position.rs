@@ -15,7 +15,7 @@ pub const NO_EVENT: u32 = u32::MAX;
 pub const RING_SIZES: core::ops::Range<u32> = 64..1 << 30;
 
 /// The size of a ring, checked: a multiple of [`ALIGNMENT`] in [`RING_SIZES`].
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct RingSize(u32);
 
 impl RingSize {
@@ -88,7 +88,7 @@ impl RingSize {
 }
 
 /// A position, divisible by [`ALIGNMENT`] and less than twice the size of its ring.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub struct Position(u32);
 
 impl Position {

@@ -22,7 +22,7 @@ use core::fmt;
 const FEATURES: u32 = 0;
 
 /// How a session stands.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Link {
     /// The peer is not there yet.
     Waiting,
@@ -33,7 +33,7 @@ pub enum Link {
 }
 
 /// Why a session has ended, for good.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Ended {
     /// The peer has restarted, or left without closing.
     Reset,
@@ -119,7 +119,7 @@ pub struct Config {
 }
 
 /// Our end of a channel, from its start to its end.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Session {
     /// Offset of our block in the memory.
     pub(super) own: usize,
@@ -141,7 +141,7 @@ pub struct Session {
 }
 
 /// What we have sent.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub(super) struct Outgoing {
     pub(super) written: Position,
     /// Messages, since the start.
@@ -153,7 +153,7 @@ pub(super) struct Outgoing {
 }
 
 /// What we have received.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub(super) struct Incoming {
     pub(super) consumed: Position,
     /// How far the peer had written when we last looked. It may have written more.

@@ -28,7 +28,7 @@ pub enum StoreOrder {
 }
 
 /// Where in a [`Memory`] an access was refused.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct OutOfBounds {
     /// Offset of the access in bytes.
     pub offset: usize,

@@ -6,15 +6,15 @@ use super::document::{document, rows};
 
 /// A row of the table, for a link of `peers`.
 #[derive(Clone, Copy, Debug)]
-pub struct Cost {
-    pub usual_loads: u32,
-    pub loads: u32,
-    pub stores: u32,
-    pub barriers: u32,
+pub(crate) struct Cost {
+    pub(crate) usual_loads: u32,
+    pub(crate) loads: u32,
+    pub(crate) stores: u32,
+    pub(crate) barriers: u32,
 }
 
 /// What the document says that `call` costs on a link of `peers`.
-pub fn cost(call: &str, peers: u32) -> Cost {
+pub(crate) fn cost(call: &str, peers: u32) -> Cost {
     let text = document("channel-protocol.md");
     let row = rows(&text, "Cost")
         .find(|row| row[0] == format!("`{call}`"))
@@ -35,7 +35,7 @@ pub fn cost(call: &str, peers: u32) -> Cost {
 }
 
 /// The calls that the table has.
-pub fn calls() -> Vec<String> {
+pub(crate) fn calls() -> Vec<String> {
     let text = document("channel-protocol.md");
     let calls = rows(&text, "Cost").map(|row| row[0].trim_matches('`').to_owned());
     calls.collect()

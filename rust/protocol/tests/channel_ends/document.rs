@@ -5,13 +5,13 @@
 use std::path::Path;
 
 /// The text of a file in Documentation.
-pub fn document(name: &str) -> String {
+pub(crate) fn document(name: &str) -> String {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../Documentation");
     std::fs::read_to_string(root.join(name)).expect("the document is there")
 }
 
 /// The text below a heading, up to the next heading of that depth.
-pub fn section<'a>(text: &'a str, heading: &str) -> &'a str {
+pub(crate) fn section<'a>(text: &'a str, heading: &str) -> &'a str {
     let (_, rest) = text
         .split_once(&format!("\n## {heading}\n"))
         .unwrap_or_else(|| panic!("no section {heading}"));
@@ -19,7 +19,7 @@ pub fn section<'a>(text: &'a str, heading: &str) -> &'a str {
 }
 
 /// The cells of the rows of the first table below a heading, without the table's head.
-pub fn rows<'a>(text: &'a str, heading: &str) -> impl Iterator<Item = Vec<&'a str>> {
+pub(crate) fn rows<'a>(text: &'a str, heading: &str) -> impl Iterator<Item = Vec<&'a str>> {
     let lines = section(text, heading).lines();
     let table = lines
         .skip_while(|line| !line.starts_with('|'))

@@ -2,10 +2,10 @@
 
 //! Two ends of a channel in a memory that counts what is done to it, for the tests of channels.
 
-#![allow(dead_code, unreachable_pub, reason = "no test needs all of it")]
+#![allow(dead_code, reason = "no test needs all of it")]
 
-pub mod cost;
-pub mod document;
+pub(crate) mod cost;
+pub(crate) mod document;
 
 use ivshmem_protocol::channel::layout::Section;
 use ivshmem_protocol::channel::session::{claim, Config, Session};
@@ -15,22 +15,22 @@ use ivshmem_protocol::memory::{LoadOrder, Memory, OutOfBounds, StoreOrder};
 use std::cell::{Cell, RefCell};
 
 /// What happens to the words between two accesses.
-pub type Meanwhile = Box<dyn FnMut(&mut [u32])>;
+pub(crate) type Meanwhile = Box<dyn FnMut(&mut [u32])>;
 
 /// Memory that counts the accesses of the protocol (not of messages), notes where stores go, and lets something
 /// happen before each load.
-pub struct Counted {
-    pub words: RefCell<Vec<u32>>,
-    pub loads: Cell<u32>,
-    pub stores: Cell<u32>,
-    pub barriers: Cell<u32>,
-    pub stored_at: RefCell<Vec<usize>>,
-    pub meanwhile: RefCell<Option<Meanwhile>>,
+pub(crate) struct Counted {
+    pub(crate) words: RefCell<Vec<u32>>,
+    pub(crate) loads: Cell<u32>,
+    pub(crate) stores: Cell<u32>,
+    pub(crate) barriers: Cell<u32>,
+    pub(crate) stored_at: RefCell<Vec<usize>>,
+    pub(crate) meanwhile: RefCell<Option<Meanwhile>>,
 }
 
 impl Counted {
     /// `size` bytes, all 0.
-    pub fn new(size: usize) -> Self {
+    pub(crate) fn new(size: usize) -> Self {
         Self {
             words: RefCell::new(vec![0; size / 4]),
             loads: Cell::new(0),
@@ -42,21 +42,21 @@ impl Counted {
     }
 
     /// Loads, stores and full barriers since the last call.
-    pub fn cost(&self) -> (u32, u32, u32) {
+    pub(crate) fn cost(&self) -> (u32, u32, u32) {
         self.stored_at.borrow_mut().clear();
         (self.loads.take(), self.stores.take(), self.barriers.take())
     }
 
-    pub fn word(&self, at: usize) -> u32 {
+    pub(crate) fn word(&self, at: usize) -> u32 {
         self.words.borrow()[at / 4]
     }
 
-    pub fn set(&self, at: usize, value: u32) {
+    pub(crate) fn set(&self, at: usize, value: u32) {
         self.words.borrow_mut()[at / 4] = value;
     }
 
     /// Writes a message into its place.
-    pub fn write(&self, pieces: &Pieces, bytes: &[u8]) {
+    pub(crate) fn write(&self, pieces: &Pieces, bytes: &[u8]) {
         let mut words = self.words.borrow_mut();
         for (at, byte) in pieces.0.iter().cloned().flatten().zip(bytes) {
             let shift = 8 * (at % 4);
@@ -65,14 +65,14 @@ impl Counted {
     }
 
     /// Copies a message from its place.
-    pub fn read(&self, pieces: &Pieces) -> Vec<u8> {
+    pub(crate) fn read(&self, pieces: &Pieces) -> Vec<u8> {
         let words = self.words.borrow();
         let byte = |at: usize| words[at / 4].to_le_bytes()[at % 4];
         pieces.0.iter().cloned().flatten().map(byte).collect()
     }
 
     /// All bytes.
-    pub fn bytes(&self) -> Vec<u8> {
+    pub(crate) fn bytes(&self) -> Vec<u8> {
         let words = self.words.borrow();
         words.iter().flat_map(|word| word.to_le_bytes()).collect()
     }
@@ -111,7 +111,7 @@ impl Barriers for Counted {
 }
 
 /// The output section of `peer` on a link of `max_peers` with sections of `size` bytes.
-pub fn section(peer: u16, size: u32, max_peers: u16) -> Section {
+pub(crate) fn section(peer: u16, size: u32, max_peers: u16) -> Section {
     Section {
         offset: peer as usize * size as usize,
         size,
@@ -120,7 +120,7 @@ pub fn section(peer: u16, size: u32, max_peers: u16) -> Section {
 }
 
 /// What the end `own` of a channel with `peer` is, in sections of `size` bytes; it wants to be rung on vector 1.
-pub fn config(own: u16, peer: u16, size: u32, max_peers: u16) -> Config {
+pub(crate) fn config(own: u16, peer: u16, size: u32, max_peers: u16) -> Config {
     let section = |peer| section(peer, size, max_peers);
     Config {
         own: section(own),
@@ -134,7 +134,7 @@ pub fn config(own: u16, peer: u16, size: u32, max_peers: u16) -> Config {
 }
 
 /// Ends 0 and 1 of a link of two, up.
-pub fn connected(memory: &Counted, size: u32) -> [Session; 2] {
+pub(crate) fn connected(memory: &Counted, size: u32) -> [Session; 2] {
     for peer in 0..2 {
         claim(memory, section(peer, size, 2)).expect("it is there");
     }
@@ -145,7 +145,7 @@ pub fn connected(memory: &Counted, size: u32) -> [Session; 2] {
 }
 
 /// Lets both look until they are up.
-pub fn bring_up(memory: &Counted, ends: &mut [Session; 2]) {
+pub(crate) fn bring_up(memory: &Counted, ends: &mut [Session; 2]) {
     for _ in 0..2 {
         for end in &mut *ends {
             end.look(memory).expect("all is well");
@@ -155,14 +155,14 @@ pub fn bring_up(memory: &Counted, ends: &mut [Session; 2]) {
 }
 
 /// Sends a message; true if the peer is to be rung.
-pub fn send(memory: &Counted, end: &mut Session, bytes: &[u8]) -> bool {
+pub(crate) fn send(memory: &Counted, end: &mut Session, bytes: &[u8]) -> bool {
     let slot = end.reserve(memory, bytes.len() as u32).expect("room");
     memory.write(&slot.pieces, bytes);
     end.commit(memory, slot).expect("all is well")
 }
 
 /// Receives a message; the flag is true if the peer is to be rung.
-pub fn receive(memory: &Counted, end: &mut Session) -> Option<(Vec<u8>, bool)> {
+pub(crate) fn receive(memory: &Counted, end: &mut Session) -> Option<(Vec<u8>, bool)> {
     match end.next(memory).expect("all is well") {
         Next::Message(message) => {
             let bytes = memory.read(&message.pieces);
