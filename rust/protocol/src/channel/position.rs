@@ -57,22 +57,36 @@ impl RingSize {
         }
     }
 
+    /// `value` mod twice the size; it is less than four times the size.
+    const fn wrap(self, value: u32) -> u32 {
+        let modulus = 2 * self.0;
+        if value < modulus {
+            value
+        } else {
+            value - modulus
+        }
+    }
+
     /// How far `to` is ahead of `from`, in bytes, less than twice the size.
     #[must_use]
     pub const fn distance(self, from: Position, to: Position) -> u32 {
-        (to.0 + 2 * self.0 - from.0) % (2 * self.0)
+        self.wrap(to.0 + 2 * self.0 - from.0)
     }
 
     /// The position `bytes` ahead of `from`; `bytes` are at most the size.
     #[must_use]
     pub const fn advance(self, from: Position, bytes: u32) -> Position {
-        Position((from.0 + bytes) % (2 * self.0))
+        Position(self.wrap(from.0 + bytes))
     }
 
     /// Which byte of the ring `position` means.
     #[must_use]
     pub const fn byte(self, position: Position) -> u32 {
-        position.0 % self.0
+        if position.0 < self.0 {
+            position.0
+        } else {
+            position.0 - self.0
+        }
     }
 
     /// Whether an index that went from `before` to `now` has moved past `event` (rule W1).
@@ -81,8 +95,7 @@ impl RingSize {
         let Some(event) = self.position(event) else {
             return false;
         };
-        let modulus = 2 * self.0;
-        let beyond = (self.distance(event, now) + modulus - ALIGNMENT) % modulus;
+        let beyond = self.wrap(self.distance(event, now) + 2 * self.0 - ALIGNMENT);
         beyond < self.distance(before, now)
     }
 }
