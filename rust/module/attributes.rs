@@ -33,6 +33,7 @@ pub(crate) fn groups() -> Groups<OpenFile> {
             c"self_test": self_test,
             c"region_size": |link, text| text.set(fmt!("{:#x}", link.layout().region_size())),
             c"state": state,
+            c"channels": |link, text| text.set(fmt!("{}", link.channels.count())),
         }
         Some(c"state_table") => {
             c"offset": |link, text| offset(text, &link.layout().state_table()),

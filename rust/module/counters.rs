@@ -59,7 +59,17 @@ pub(crate) struct Counters {
     pub(crate) throttles: Counter,
     /// Times the machine has slept.
     pub(crate) sleeps: Counter,
-    /// Files that are open.
+    /// Times a channel's link has come up.
+    pub(crate) channels_up: Counter,
+    /// Channels that ended because the peer restarted or went.
+    pub(crate) channels_reset: Counter,
+    /// Channels that ended because the peer broke the protocol.
+    pub(crate) channels_broken: Counter,
+    /// Messages sent through channels.
+    pub(crate) messages_sent: Counter,
+    /// Messages received through channels.
+    pub(crate) messages_received: Counter,
+    /// Files and channels that are open.
     files_open: Counter,
 }
 
@@ -71,17 +81,22 @@ impl Counters {
             wakeups: Counter::new(),
             throttles: Counter::new(),
             sleeps: Counter::new(),
+            channels_up: Counter::new(),
+            channels_reset: Counter::new(),
+            channels_broken: Counter::new(),
+            messages_sent: Counter::new(),
+            messages_received: Counter::new(),
             files_open: Counter::new(),
         }
     }
 
-    /// How many files are open.
+    /// How many files and channels are open.
     pub(crate) fn files_open(&self) -> u64 {
         self.files_open.get()
     }
 }
 
-/// Counts a file as open while it exists.
+/// Counts a file or a channel as open while it exists.
 pub(crate) struct CountedFile {
     link: Arc<Link>,
     id: FileId,
@@ -96,6 +111,11 @@ impl CountedFile {
             link: link.clone(),
             id,
         }
+    }
+
+    /// Which it is.
+    pub(crate) fn id(&self) -> FileId {
+        self.id
     }
 }
 
@@ -119,6 +139,24 @@ pub(crate) fn show<'data>(link: &'data Arc<Link>, dir: &ScopedDir<'data, '_>) {
     });
     dir.read_callback_file(c"sleeps", link, &|link: &Arc<Link>, f| {
         number(&link.counters.sleeps, f)
+    });
+    dir.read_callback_file(c"channels_up", link, &|link: &Arc<Link>, f| {
+        number(&link.counters.channels_up, f)
+    });
+    dir.read_callback_file(c"channels_reset", link, &|link: &Arc<Link>, f| {
+        number(&link.counters.channels_reset, f)
+    });
+    dir.read_callback_file(c"channels_broken", link, &|link: &Arc<Link>, f| {
+        number(&link.counters.channels_broken, f)
+    });
+    dir.read_callback_file(c"messages_sent", link, &|link: &Arc<Link>, f| {
+        number(&link.counters.messages_sent, f)
+    });
+    dir.read_callback_file(c"messages_received", link, &|link: &Arc<Link>, f| {
+        number(&link.counters.messages_received, f)
+    });
+    dir.read_callback_file(c"channels", link, &|link: &Arc<Link>, f| {
+        link.channels.show(f)
     });
     dir.read_callback_file(c"files_open", link, &|link: &Arc<Link>, f| {
         number(&link.counters.files_open, f)

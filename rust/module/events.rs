@@ -198,8 +198,8 @@ impl Events {
         }))
     }
 
-    /// An interrupt on `vector`. From hard interrupt context.
-    pub(crate) fn interrupt(&self, vector: u16, memory: &SharedMemory) {
+    /// An interrupt on `vector`. Says how many states have changed. From hard interrupt context.
+    pub(crate) fn interrupt(&self, vector: u16, memory: &SharedMemory) -> usize {
         let now = wait::now();
         let changed = {
             let mut table = self.table.lock();
@@ -217,6 +217,7 @@ impl Events {
         self.queue.wake_all();
         self.eventfds.signal(Trigger::Vector(vector));
         self.tell_states(changed);
+        changed
     }
 
     /// Looks for changes of state that no interrupt has told of.

@@ -45,6 +45,7 @@ pub(crate) fn show(open: &OpenFile, file: &File, to: &SeqFile) {
     let state = match state {
         Ownership::Nobody => "nobody's",
         Ownership::Another => "another file's",
+        Ownership::Channels => "the channels'",
         Ownership::Own { keep: false } => "own",
         Ownership::Own { keep: true } => "own, kept",
     };

@@ -47,12 +47,13 @@ use kernel::{
     },
 };
 
-/// Tells open files apart, also from those that have been closed.
+/// Tells open files and channels apart, also from those that have been closed.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(crate) struct FileId(pub(crate) u64);
 
 impl FileId {
-    fn next() -> Self {
+    /// One that no other file has had.
+    pub(crate) fn next() -> Self {
         static LAST: Atomic<u64> = Atomic::new(0);
         Self(LAST.fetch_add(1, Relaxed))
     }
@@ -163,7 +164,17 @@ impl Operations for OpenFile {
             .map_err(|refused| match refused {
                 Refused::ReadOnly => EACCES,
                 Refused::Beyond | Refused::NotMappable => ENXIO,
-            })
+            })?;
+        if self.is_of_channels(start, mapping.is_writable()) {
+            self.link.channels.admit_mapping()?;
+        }
+        Ok(())
+    }
+
+    fn mapping_changed(&self, offset: u64, writable: bool, more: bool) {
+        if self.is_of_channels(offset, writable) {
+            self.link.channels.count_mapping(more);
+        }
     }
 
     fn fault(&self, fault: Fault) -> FaultResult {
@@ -191,6 +202,12 @@ impl Power for OpenFile {
 }
 
 impl OpenFile {
+    /// Whether a mapping that begins at `offset` lets a program write to what channels own. One that is writable is
+    /// within one section.
+    fn is_of_channels(&self, offset: u64, writable: bool) -> bool {
+        writable && self.link.layout().output().contains(offset)
+    }
+
     /// Puts the page that `fault` is about into the mapping.
     fn insert(&self, fault: Fault) -> FaultResult {
         let layout = self.link.layout();

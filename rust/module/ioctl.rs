@@ -8,11 +8,13 @@
 
 use crate::{
     abi::{
+        anon::Descriptor,
         eventfd::EventFd,
         fops::OpenMode,
         irq,
         uapi::{
             self,
+            ivshmem_connect,
             ivshmem_doorbell,
             ivshmem_event,
             ivshmem_eventfd,
@@ -26,6 +28,10 @@ use crate::{
         },
         wait::Deadline,
     },
+    channels::{
+        Channels,
+        Options, //
+    },
     eventfds::Trigger,
     events::{
         Fetched,
@@ -33,17 +39,21 @@ use crate::{
     },
     file::OpenFile,
     link::Link,
-    protocol::v2::layout::Section,
+    protocol::{
+        channel,
+        v2::layout::Section, //
+    },
     state, //
 };
 use kernel::{
     fs::File,
     ioctl::_IOC_SIZE,
-    prelude::*, //
+    prelude::*,
+    sync::Arc, //
 };
 
 /// An ioctl's number without the size of its structure.
-const fn call(command: u32) -> u32 {
+pub(crate) const fn call(command: u32) -> u32 {
     command & !(kernel::uapi::_IOC_SIZEMASK << kernel::uapi::_IOC_SIZESHIFT)
 }
 
@@ -54,6 +64,7 @@ const DOORBELL: u32 = call(uapi::IVSHMEM_IOC_DOORBELL);
 const EVENTS: u32 = call(uapi::IVSHMEM_IOC_EVENTS);
 const SUBSCRIBE: u32 = call(uapi::IVSHMEM_IOC_SUBSCRIBE);
 const EVENTFD: u32 = call(uapi::IVSHMEM_IOC_EVENTFD);
+const CONNECT: u32 = call(uapi::IVSHMEM_IOC_CONNECT);
 
 /// Does what `command` says to `open`.
 pub(crate) fn dispatch(
@@ -71,6 +82,7 @@ pub(crate) fn dispatch(
         EVENTS => events(open, file, argument),
         SUBSCRIBE => subscribe(open, argument),
         EVENTFD => eventfd(open, argument),
+        CONNECT => return connect(&open.link, file, argument),
         _ => return Err(ENOTTY),
     }?;
     Ok(0)
@@ -235,6 +247,29 @@ fn eventfd(open: &OpenFile, argument: Argument) -> Result {
     alive(&open.link)
 }
 
+/// Opens a channel. Returns its descriptor.
+fn connect(link: &Arc<Link>, file: &File, argument: Argument) -> Result<isize> {
+    if !file.is_readable() {
+        return Err(EBADF);
+    }
+    writable(file)?;
+    let request: ivshmem_connect = argument.read()?;
+    let known = uapi::IVSHMEM_CONNECT_EXPLICIT_ACK | uapi::IVSHMEM_CONNECT_NONBLOCK;
+    zero(request.flags & !known | request.reserved)?;
+    alive(link)?;
+    let layout = link.layout();
+    let peer = layout.peer(request.peer).ok_or(ENXIO)?;
+    if peer == layout.id() || request.port >= channel::layout::PORTS {
+        return Err(ENXIO);
+    }
+    let descriptor = Descriptor::reserve()?;
+    let options = Options {
+        explicit_ack: request.flags & uapi::IVSHMEM_CONNECT_EXPLICIT_ACK != 0,
+    };
+    let channel = Channels::connect(link, peer, options)?;
+    descriptor.open(channel, request.flags & uapi::IVSHMEM_CONNECT_NONBLOCK != 0)
+}
+
 /// One of the vectors on which we can be interrupted.
 fn vector(link: &Link, index: u32) -> Result<u16> {
     let vectors = link.granted().ok_or(ENODEV)?.vectors;
@@ -266,7 +301,7 @@ fn store(fetched: &Fetched, records: usize, record_size: usize) -> Result {
 }
 
 /// Until when a call on `file` may wait.
-fn deadline(time: u64, file: &File) -> Deadline {
+pub(crate) fn deadline(time: u64, file: &File) -> Deadline {
     if time == u64::from(uapi::IVSHMEM_DEADLINE_NOW) || file.is_nonblocking() {
         return Deadline::Now;
     }
@@ -284,7 +319,7 @@ fn alive(link: &Link) -> Result {
 }
 
 /// Unknown flags and reserved fields must be zero.
-fn zero(bits: u32) -> Result {
+pub(crate) fn zero(bits: u32) -> Result {
     if bits == 0 {
         Ok(())
     } else {

@@ -12,13 +12,14 @@
 //! | `events.rs` | what has happened on a link, and what a file has seen of it |
 //! | `eventfds.rs` | which eventfds are counted up at which events |
 //! | `state.rs` | which file owns our state |
+//! | `channels.rs` | messages whose arrival the sender knows |
 //! | `attributes.rs` | what stands in sysfs |
 //! | `counters.rs` | what is counted, and debugfs |
 //! | `fdinfo.rs` | what /proc says of an open file |
 //! | `file.rs` | an open `/dev/ivshmemN` |
 //! | `region.rs` | reading and writing the shared memory |
 //! | `ioctl.rs` | the ioctls |
-//! | `protocol.rs` | IVSHMEM v2 itself, in the files of `rust/protocol` |
+//! | `protocol.rs` | IVSHMEM v2 and channels themselves, in the files of `rust/protocol` |
 //! | `abi/` | what the `kernel` crate lacks: all `unsafe` is there |
 //!
 //! Data moves one way: device -> events -> file -> user; user -> checks -> link -> device.
@@ -33,6 +34,7 @@ use kernel::{
 
 mod abi;
 mod attributes;
+mod channels;
 mod counters;
 mod driver;
 mod eventfds;

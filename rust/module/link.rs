@@ -24,6 +24,7 @@ use crate::{
             Deadline, //
         },
     },
+    channels::Channels,
     counters::Counters,
     events::Events,
     int_ctrl::{
@@ -128,6 +129,9 @@ pub(crate) struct Link {
     /// Who owns our state.
     #[pin]
     pub(crate) state: OwnState,
+    /// Messages.
+    #[pin]
+    pub(crate) channels: Channels,
     /// Where programs have mapped the region.
     #[pin]
     pub(crate) mappings: Mappings,
@@ -159,6 +163,7 @@ impl Link {
                 counters: Counters::new(),
                 events <- events,
                 state <- OwnState::new(),
+                channels <- Channels::new(),
                 mappings <- Mappings::new(),
             }))
         })
@@ -219,6 +224,25 @@ impl Link {
         Ok(())
     }
 
+    /// Interrupts `peer` on `vector` for a channel. From any context, only while the device is bound or by
+    /// somebody who is inside.
+    pub(crate) fn ring_bound(&self, peer: u16, vector: u16) {
+        trace::doorbell(self.identity.number, peer.into(), vector.into());
+        // Fails only where there is no register any more.
+        let _ = self.registers.ring(peer, vector);
+        self.counters.doorbells_rung.increment();
+    }
+
+    /// Waits until all that are inside now have left.
+    pub(crate) fn wait_for_those_inside(&self) {
+        self.inside.synchronize();
+    }
+
+    /// Whether the state table says that `peer` is not there.
+    pub(crate) fn is_absent(&self, memory: &SharedMemory, peer: u16) -> bool {
+        StateTable::new(memory, self.layout()).is_ok_and(|table| table.get(peer) == Some(0))
+    }
+
     /// An interrupt on `vector`. In hard interrupt context, only while the device is bound.
     ///
     /// A result wants [`Self::tick`] called after that time.
@@ -232,7 +256,11 @@ impl Link {
             self.events.is_void(&memory);
             return None;
         }
-        self.events.interrupt(vector, &memory);
+        if self.events.interrupt(vector, &memory) > 0 {
+            self.channels.rescan(self, &memory);
+        } else {
+            self.channels.interrupt(self, vector, &memory);
+        }
         if self.int_ctrl.take(&self.registers, wait::now()) {
             trace::throttle(self.identity.number);
             self.counters.throttles.increment();
@@ -274,11 +302,13 @@ impl Link {
             return self.counters.files_open() > 0;
         }
         if self.int_ctrl.resume(&self.registers) {
-            self.events.lose(&memory);
+            self.lose(&memory);
         } else if granted.mode == irq::Mode::Polling {
             self.events.rescan(&memory);
+            self.channels.rescan(self, &memory);
         } else if self.counters.files_open() > 0 {
             self.events.watch(&memory);
+            self.channels.rescan(self, &memory);
         }
         let now = wait::now();
         let due = self.counters.files_open() > 0 && now - self.looked.load(Relaxed) >= LOOK_PERIOD;
@@ -286,6 +316,12 @@ impl Link {
             self.looked.store(now, Relaxed);
         }
         due
+    }
+
+    /// The device could not interrupt for some time: looks for all that it has not told us.
+    fn lose(&self, memory: &SharedMemory) {
+        self.events.lose(memory);
+        self.channels.rescan(self, memory);
     }
 
     /// Sees whether the device is still there. In process context, only while it is bound.
@@ -311,7 +347,7 @@ impl Link {
             return;
         }
         if let Some(memory) = self.memory.try_access() {
-            self.events.lose(&memory);
+            self.lose(&memory);
         }
     }
 
@@ -352,6 +388,7 @@ impl Link {
         // First: who hears that the device is gone finds no mapping that works.
         self.mappings.zap();
         self.events.wake_all();
+        self.channels.wake_all();
     }
 
     /// Leaves the device as a new owner wants to find it: silent, and absent for its peers.
@@ -362,6 +399,9 @@ impl Link {
             return;
         }
         self.int_ctrl.close(&self.registers);
+        if let Some(memory) = self.memory.try_access() {
+            self.channels.end(self, &memory);
+        }
         // Fails only where there is no register any more.
         let _ = self.registers.set_state(0);
     }
@@ -382,7 +422,7 @@ impl Link {
         self.int_ctrl.wake(inside.registers());
         self.state.wake(self);
         if let Ok(memory) = inside.memory() {
-            self.events.lose(&memory);
+            self.lose(&memory);
         }
         self.counters.sleeps.increment();
     }
@@ -395,6 +435,16 @@ pub(crate) struct Inside<'a> {
 }
 
 impl Inside<'_> {
+    /// The link.
+    pub(crate) fn link(&self) -> &Link {
+        self.link
+    }
+
+    /// How the region is divided.
+    pub(crate) fn layout(&self) -> &Layout {
+        self.link.layout()
+    }
+
     /// The registers.
     pub(crate) fn registers(&self) -> &Registers {
         &self.link.registers

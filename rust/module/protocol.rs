@@ -1,8 +1,10 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! IVSHMEM v2 itself: the files of `rust/protocol`, which user space shares, and what makes them at
+//! IVSHMEM v2 itself and the channel protocol: the files of `rust/protocol`, which user space shares, and what makes them at
 //! home in a kernel.
 
+#[path = "../protocol/src/channel/mod.rs"]
+pub mod channel;
 #[path = "../protocol/src/v2/mod.rs"]
 pub mod v2;
 

@@ -64,8 +64,8 @@ pub(crate) fn read(link: &Link, position: &mut i64, to: &mut IovIterDest<'_>) ->
 ///
 /// # Errors
 ///
-/// `EACCES` or `ENOSPC` if we may not write the first byte, `EFAULT` if nothing could be fetched,
-/// `ENODEV`.
+/// `EACCES` or `ENOSPC` if we may not write the first byte, `EBUSY` if channels own it, `EFAULT` if nothing
+/// could be fetched, `ENODEV`.
 pub(crate) fn write(
     link: &Link,
     position: &mut i64,
@@ -89,6 +89,9 @@ pub(crate) fn write(
         let wanted = piece(start as usize + done, length - done);
         let copied = from.copy_from_iter(&mut buffer[..wanted]);
         let stored = link.enter().and_then(|inside| {
+            let from = start + done as u64;
+            link.channels
+                .admit_write(&inside, &(from..from + copied as u64))?;
             inside
                 .memory()?
                 .copy_in(start as usize + done, &buffer[..copied])

@@ -4,7 +4,7 @@
 //!
 //! The state tells peers that somebody is there. So it belongs to the file that published it and goes
 //! with it, also when the program dies; and no other file changes it by accident. While the machine
-//! sleeps nobody is there, and peers see 0.
+//! sleeps nobody is there, and peers see 0. Channels own it as long as one of them is open.
 
 use crate::{
     abi::{
@@ -28,11 +28,18 @@ use kernel::{
 /// Flags that [`OwnState::set`] knows.
 pub(crate) const FLAGS: u32 = IVSHMEM_STATE_TAKE_OVER | IVSHMEM_STATE_KEEP;
 
-struct Owner {
-    file: FileId,
-    /// The value stays when the file is closed.
-    keep: bool,
+enum Owner {
+    File {
+        file: FileId,
+        /// The value stays when the file is closed.
+        keep: bool,
+    },
+    /// Channels are open.
+    Channels,
 }
+
+/// What peers see while channels are open: somebody is here.
+const CHANNELS: u32 = 1;
 
 /// Who owns our state, as a file sees it.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -41,6 +48,8 @@ pub(crate) enum Ownership {
     Nobody,
     /// Another file does.
     Another,
+    /// The channels do that are open.
+    Channels,
     /// This file does.
     Own {
         /// The value stays when the file is closed.
@@ -84,15 +93,18 @@ impl OwnState {
             return Err(ENODEV);
         }
         let mut published = self.published.lock();
-        let owner = published.owner.as_ref();
-        let taken = owner.is_some_and(|owner| owner.file != file);
-        if taken && flags & IVSHMEM_STATE_TAKE_OVER == 0 {
-            return Err(EBUSY);
+        let take_over = flags & IVSHMEM_STATE_TAKE_OVER != 0;
+        match published.owner {
+            Some(Owner::Channels) => return Err(EBUSY),
+            Some(Owner::File { file: owner, .. }) if owner != file && !take_over => {
+                return Err(EBUSY)
+            }
+            _ => {}
         }
         publish(link, value)?;
         *published = Published {
             value,
-            owner: Some(Owner {
+            owner: Some(Owner::File {
                 file,
                 keep: flags & IVSHMEM_STATE_KEEP != 0,
             }),
@@ -104,8 +116,9 @@ impl OwnState {
     pub(crate) fn ownership(&self, file: FileId) -> Ownership {
         match &self.published.lock().owner {
             None => Ownership::Nobody,
-            Some(owner) if owner.file == file => Ownership::Own { keep: owner.keep },
-            Some(_) => Ownership::Another,
+            Some(Owner::Channels) => Ownership::Channels,
+            &Some(Owner::File { file: owner, keep }) if owner == file => Ownership::Own { keep },
+            Some(Owner::File { .. }) => Ownership::Another,
         }
     }
 
@@ -113,8 +126,8 @@ impl OwnState {
     /// it is to be kept.
     pub(crate) fn release(&self, link: &Link, file: FileId) {
         let mut published = self.published.lock();
-        let keep = match &published.owner {
-            Some(owner) if owner.file == file => owner.keep,
+        let keep = match published.owner {
+            Some(Owner::File { file: owner, keep }) if owner == file => keep,
             _ => return,
         };
         if !keep {
@@ -125,10 +138,41 @@ impl OwnState {
         published.owner = None;
     }
 
-    /// The machine sleeps: peers are told that nobody is here.
+    /// Takes it for channels: peers see that somebody is here.
+    ///
+    /// # Errors
+    ///
+    /// `EBUSY` if a file owns it; `ENODEV`.
+    pub(crate) fn claim(&self, link: &Link) -> Result {
+        let mut published = self.published.lock();
+        if published.owner.is_some() {
+            return Err(EBUSY);
+        }
+        publish(link, CHANNELS)?;
+        *published = Published {
+            value: CHANNELS,
+            owner: Some(Owner::Channels),
+        };
+        Ok(())
+    }
+
+    /// No channel is open any more: it returns to 0.
+    pub(crate) fn disclaim(&self, link: &Link) {
+        let mut published = self.published.lock();
+        // Without the device there is nobody to tell.
+        let _ = publish(link, 0);
+        *published = Published {
+            value: 0,
+            owner: None,
+        };
+    }
+
+    /// The machine sleeps: peers are told that nobody is here. Sessions of channels go on afterwards, so for their
+    /// peers we stay.
     pub(crate) fn sleep(&self, link: &Link) {
         let published = self.published.lock();
-        if published.value != 0 {
+        let channels = matches!(published.owner, Some(Owner::Channels));
+        if published.value != 0 && !channels {
             // Without the device there is nobody to tell.
             let _ = publish(link, 0);
         }

@@ -33,6 +33,8 @@
  *				another peer's output section; those are written
  *				by the hypervisor and by that peer only
  *			ENOSPC	the first byte lies beyond the end
+ *			EBUSY	the first byte lies in this peer's output
+ *				section, and a channel is open
  *			A transfer that begins where this peer may write is cut
  *			short where that ends. O_APPEND has no effect. Writing
  *			rings nobody: follow it with IVSHMEM_IOC_DOORBELL.
@@ -47,7 +49,8 @@
  *			in sections marked IVSHMEM_SECTION_MMAP (ENXIO
  *			otherwise). PROT_WRITE needs a file open for reading and
  *			writing, and a range within one section marked
- *			IVSHMEM_SECTION_WRITE (EACCES otherwise). A mapping that
+ *			IVSHMEM_SECTION_WRITE (EACCES otherwise); EBUSY in the
+ *			output section while a channel is open. A mapping that
  *			is not writable can never become so. PROT_EXEC is EPERM.
  *			Reading and writing through a mapping is ordinary,
  *			cached memory access. When the device goes away, an
@@ -203,7 +206,8 @@ struct ivshmem_info {
  * publishes owns the state until it is closed for good (the last duplicate of
  * the descriptor, in whatever process or on its way through a socket, and the
  * last mapping made from it). EBUSY: another file owns it, and
- * IVSHMEM_STATE_TAKE_OVER was not given. ENXIO: @peer is not this peer's own ID.
+ * IVSHMEM_STATE_TAKE_OVER was not given, or a channel is open. ENXIO: @peer is not
+ * this peer's own ID.
  *
  * While the machine sleeps, and once it shuts down, peers see the state as 0.
  */
@@ -377,6 +381,52 @@ struct ivshmem_eventfd {
 /* -------------------------------------------------------------- channels -- */
 
 /*
+ * A channel joins this peer and another one. Its descriptor, of which
+ * IVSHMEM_IOC_CONNECT returns a new one, carries messages:
+ *
+ *   write	sends one message: all bytes of one call, also of writev. Waits for
+ *		the peer to connect, and for room.
+ *	EINVAL	nothing to send
+ *	EMSGSIZE	longer than @max_message of the status
+ *	EPIPE	the peer has closed its end (there is no signal)
+ *   read	receives one message. 0: the peer has closed its end, and everything it
+ *		had sent has been received.
+ *	EINVAL	no buffer
+ *	EMSGSIZE	the buffer is smaller than the message, which stays; FIONREAD
+ *		tells its size
+ *   poll	EPOLLIN | EPOLLRDNORM	a message, or the end
+ *		EPOLLOUT | EPOLLWRNORM	the peer is there, and there is room for half
+ *				of the ring, or the message that last found none
+ *		EPOLLRDHUP	the peer has closed its end
+ *		EPOLLHUP | EPOLLERR	the session has ended
+ *   fsync	waits until the peer has confirmed all that was sent. EPIPE: it has
+ *		closed its end before that.
+ *   ioctl	IVSHMEM_CHANNEL_IOC_*, and FIONREAD: size of the next message in bytes,
+ *		0 if there is none yet
+ *   close	the peer receives what was sent, and then the end
+ *   lseek, pread, pwrite	ESPIPE
+ *
+ * What would wait fails with EAGAIN on a descriptor with O_NONBLOCK (but for
+ * fsync), and EINTR when a signal comes first. A write that finds no room waits until there is
+ * for half of the ring or for the message, whichever is more.
+ *
+ * A message is confirmed to its sender when a read has returned it, or, with
+ * IVSHMEM_CONNECT_EXPLICIT_ACK on the receiver's side, when
+ * IVSHMEM_CHANNEL_IOC_ACK says so.
+ *
+ * A descriptor is one session. It ends for good when the peer starts another one or goes
+ * away without closing (every call says ECONNRESET), breaks the protocol (EPROTO), or
+ * the device goes (ENODEV): after that only IVSHMEM_CHANNEL_IOC_STATUS tells how
+ * far it had come. Connect again for the next one. What had been sent in
+ * a session and not received is not received in another.
+ *
+ * While a channel is open, the driver owns this peer's state and its output
+ * section: EBUSY for IVSHMEM_IOC_SET_STATE, for write and pwrite into the section,
+ * and for mappings of it with PROT_WRITE. The state is 1 then, also
+ * while the machine sleeps, and 0 afterwards.
+ */
+
+/*
  * Flags of IVSHMEM_IOC_CONNECT.
  *
  * EXPLICIT_ACK	a message counts as received when IVSHMEM_CHANNEL_IOC_ACK says so,
@@ -393,13 +443,15 @@ struct ivshmem_eventfd {
  * @flags: IVSHMEM_CONNECT_*
  * @reserved: 0
  *
- * Returns a new close-on-exec descriptor. It carries messages: each write() sends
- * one, each read() receives one, and both ends know what has arrived. Does not
- * wait for the peer: poll reports EPOLLOUT on the descriptor when the link is up.
+ * Returns a new close-on-exec descriptor. Does not wait for the peer: poll reports
+ * EPOLLOUT on the descriptor when the link is up. The file must be open for reading and
+ * writing (EBADF).
  *
- * EBUSY: the channel is open already, or raw use of the device (a writable
- * mapping, an owned state) excludes it. ENXIO: no such peer or port, or own ID.
- * Not in this version of the driver (ENOTTY).
+ *   EBUSY	the channel is open already (also in another process), or a program
+ *		owns the state or has mapped the output section with PROT_WRITE
+ *   ENXIO	no such peer or port, or own ID
+ *   EOPNOTSUPP	the output sections of this link are too small, or there are none
+ *   EMFILE, ENFILE, ENOMEM
  */
 struct ivshmem_connect {
 	__u32 peer;
@@ -445,6 +497,8 @@ struct ivshmem_channel_status {
  * @flags: 0
  * @reserved: 0
  *
+ * Acknowledging less than before changes nothing.
+ *
  * EINVAL: not a channel with IVSHMEM_CONNECT_EXPLICIT_ACK, or @number is beyond the
  * last message read.
  */
@@ -462,8 +516,9 @@ struct ivshmem_channel_ack {
  * @flags: 0
  * @reserved: 0
  *
- * EAGAIN, ETIMEDOUT, EINTR as with IVSHMEM_IOC_EVENTS; ECONNRESET, EPROTO: the session
- * ended before that.
+ * EINVAL: @number is beyond the last message sent. EAGAIN, ETIMEDOUT, EINTR as with
+ * IVSHMEM_IOC_EVENTS. EPIPE: the peer has closed its end before that. ECONNRESET,
+ * EPROTO, ENODEV: the session has ended.
  */
 struct ivshmem_channel_wait {
 	__aligned_u64 number;
@@ -476,9 +531,12 @@ struct ivshmem_channel_wait {
 /**
  * struct ivshmem_channel_eventfd - be told of confirmations
  *	(IVSHMEM_CHANNEL_IOC_EVENTFD)
- * @fd: eventfd to add to whenever messages are confirmed, or when the session ends;
+ * @fd: eventfd to add 1 to whenever messages are confirmed, or when the session ends;
  *	-1 takes the present one off
  * @flags: 0
+ *
+ * Confirmations that follow each other closely may add 1 together: the status tells how
+ * many there are. EBADF or EINVAL: @fd is not an eventfd.
  */
 struct ivshmem_channel_eventfd {
 	__s32 fd;

@@ -77,6 +77,8 @@ pub(crate) mod poll {
     pub(crate) const PRI: u32 = bindings::POLLPRI;
     /// There is room to write.
     pub(crate) const OUT: u32 = bindings::POLLOUT | bindings::POLLWRNORM;
+    /// The other end will send nothing more.
+    pub(crate) const RDHUP: u32 = bindings::POLLRDHUP;
     /// The other end has gone.
     pub(crate) const GONE: u32 = bindings::POLLHUP | bindings::POLLERR;
 }
@@ -124,6 +126,9 @@ pub(crate) trait Operations: Send + Sync + Sized + 'static {
 
     /// Whether `mapping` may be made.
     fn mmap(&self, mapping: &NewMapping<'_>) -> Result;
+
+    /// There is another mapping like one that was made, of which this may be a part, or one less.
+    fn mapping_changed(&self, offset: u64, writable: bool, more: bool);
 
     /// A page of a mapping has been touched.
     fn fault(&self, fault: Fault) -> FaultResult;

@@ -6,11 +6,15 @@
 //! reference to it is ever made: each access is a volatile or LKMM access through a raw pointer,
 //! whose result is then nobody's but the caller's.
 
-use crate::protocol::v2::memory::{
-    LoadOrder,
-    Memory,
-    OutOfBounds,
-    StoreOrder, //
+use super::stubs;
+use crate::protocol::{
+    channel::Barriers,
+    v2::memory::{
+        LoadOrder,
+        Memory,
+        OutOfBounds,
+        StoreOrder, //
+    },
 };
 use core::ptr::NonNull;
 use kernel::{
@@ -115,7 +119,7 @@ impl SharedMemory {
     }
 
     /// Address of `length` bytes at `offset`.
-    fn at(&self, offset: usize, length: usize) -> Result<*mut u8> {
+    pub(super) fn at(&self, offset: usize, length: usize) -> Result<*mut u8> {
         if offset.checked_add(length).is_none_or(|end| end > self.size) {
             return Err(EFAULT);
         }
@@ -249,6 +253,20 @@ impl Memory for SharedMemory {
             StoreOrder::Release => unsafe { atomic_store(word, value, Release) },
         }
         Ok(())
+    }
+}
+
+impl Barriers for SharedMemory {
+    fn full_barrier(&self) {
+        stubs::ivshmem_virt_mb();
+    }
+
+    fn read_barrier(&self) {
+        stubs::ivshmem_virt_rmb();
+    }
+
+    fn write_barrier(&self) {
+        stubs::ivshmem_virt_wmb();
     }
 }
 

@@ -3,9 +3,13 @@
  * See stubs.h.
  */
 
+#include <linux/anon_inodes.h>
 #include <linux/fs.h>
 #include <linux/mm.h>
 #include <linux/module.h>
+#include <linux/uaccess.h>
+
+#include <asm/barrier.h>
 
 #include "stubs.h"
 
@@ -43,4 +47,46 @@ bool ivshmem_file_is_writable(const struct file *file)
 struct cdev *ivshmem_inode_cdev(const struct inode *inode)
 {
 	return inode->i_cdev;
+}
+
+/* The bindings do not include its header. */
+struct file *ivshmem_anon_file(const char *name, const struct file_operations *fops, void *priv)
+{
+	return anon_inode_getfile(name, fops, priv, O_RDWR);
+}
+
+/* IOCB_NOWAIT is a cast, too. */
+bool ivshmem_kiocb_is_nowait(const struct kiocb *kiocb)
+{
+	return kiocb->ki_flags & IOCB_NOWAIT;
+}
+
+/* Inline functions. */
+void ivshmem_pagefault_disable(void)
+{
+	pagefault_disable();
+}
+
+void ivshmem_pagefault_enable(void)
+{
+	pagefault_enable();
+}
+
+/*
+ * Barriers against a CPU of another machine: unlike smp_mb() they stay in a kernel for one CPU. The kernel crate
+ * has those only, and mb(), which costs more than is wanted.
+ */
+void ivshmem_virt_mb(void)
+{
+	virt_mb();
+}
+
+void ivshmem_virt_rmb(void)
+{
+	virt_rmb();
+}
+
+void ivshmem_virt_wmb(void)
+{
+	virt_wmb();
 }

@@ -10,7 +10,9 @@
 
 struct cdev;
 struct file;
+struct file_operations;
 struct inode;
+struct kiocb;
 struct vm_area_struct;
 struct vm_operations_struct;
 
@@ -19,5 +21,12 @@ void ivshmem_file_set_nowait(struct file *file);
 bool ivshmem_file_is_readable(const struct file *file);
 bool ivshmem_file_is_writable(const struct file *file);
 struct cdev *ivshmem_inode_cdev(const struct inode *inode);
+struct file *ivshmem_anon_file(const char *name, const struct file_operations *fops, void *priv);
+bool ivshmem_kiocb_is_nowait(const struct kiocb *kiocb);
+void ivshmem_pagefault_disable(void);
+void ivshmem_pagefault_enable(void);
+void ivshmem_virt_mb(void);
+void ivshmem_virt_rmb(void);
+void ivshmem_virt_wmb(void);
 
 #endif /* _IVSHMEM_STUBS_H */

@@ -52,6 +52,26 @@ void ivshmem_trace_gone(u32 device)
 	trace_ivshmem_gone(device);
 }
 
+void ivshmem_trace_channel_open(u32 device, u32 peer, u64 file)
+{
+	trace_ivshmem_channel_open(device, peer, file);
+}
+
+void ivshmem_trace_channel_link(u32 device, u32 peer, u64 file, u32 link)
+{
+	trace_ivshmem_channel_link(device, peer, file, link);
+}
+
+void ivshmem_trace_channel_send(u32 device, u32 peer, u64 number, u32 length)
+{
+	trace_ivshmem_channel_send(device, peer, number, length);
+}
+
+void ivshmem_trace_channel_receive(u32 device, u32 peer, u64 number, u32 length)
+{
+	trace_ivshmem_channel_receive(device, peer, number, length);
+}
+
 void ivshmem_trace_fault(u32 device, u64 offset, bool writable, bool mapped)
 {
 	trace_ivshmem_fault(device, offset, writable, mapped);

@@ -20,6 +20,10 @@ void ivshmem_trace_may_have_lost(u32 device);
 void ivshmem_trace_open(u32 device, u64 file);
 void ivshmem_trace_release(u32 device, u64 file);
 void ivshmem_trace_gone(u32 device);
+void ivshmem_trace_channel_open(u32 device, u32 peer, u64 file);
+void ivshmem_trace_channel_link(u32 device, u32 peer, u64 file, u32 link);
+void ivshmem_trace_channel_send(u32 device, u32 peer, u64 number, u32 length);
+void ivshmem_trace_channel_receive(u32 device, u32 peer, u64 number, u32 length);
 void ivshmem_trace_fault(u32 device, u64 offset, bool writable, bool mapped);
 
 #endif /* _IVSHMEM_TRACE_CALLS_H */
@@ -144,6 +148,70 @@ DEFINE_EVENT(ivshmem_device, ivshmem_may_have_lost,
 DEFINE_EVENT(ivshmem_device, ivshmem_gone,
 	TP_PROTO(u32 device),
 	TP_ARGS(device)
+);
+
+TRACE_EVENT(ivshmem_channel_open,
+	TP_PROTO(u32 device, u32 peer, u64 file),
+	TP_ARGS(device, peer, file),
+	TP_STRUCT__entry(
+		__field(u32, device)
+		__field(u32, peer)
+		__field(u64, file)
+	),
+	TP_fast_assign(
+		__entry->device = device;
+		__entry->peer = peer;
+		__entry->file = file;
+	),
+	TP_printk("device=%u peer=%u file=%llu", __entry->device, __entry->peer, __entry->file)
+);
+
+TRACE_EVENT(ivshmem_channel_link,
+	TP_PROTO(u32 device, u32 peer, u64 file, u32 link),
+	TP_ARGS(device, peer, file, link),
+	TP_STRUCT__entry(
+		__field(u32, device)
+		__field(u32, peer)
+		__field(u64, file)
+		__field(u32, link)
+	),
+	TP_fast_assign(
+		__entry->device = device;
+		__entry->peer = peer;
+		__entry->file = file;
+		__entry->link = link;
+	),
+	TP_printk("device=%u peer=%u file=%llu link=%u", __entry->device, __entry->peer,
+		  __entry->file, __entry->link)
+);
+
+DECLARE_EVENT_CLASS(ivshmem_message,
+	TP_PROTO(u32 device, u32 peer, u64 number, u32 length),
+	TP_ARGS(device, peer, number, length),
+	TP_STRUCT__entry(
+		__field(u32, device)
+		__field(u32, peer)
+		__field(u64, number)
+		__field(u32, length)
+	),
+	TP_fast_assign(
+		__entry->device = device;
+		__entry->peer = peer;
+		__entry->number = number;
+		__entry->length = length;
+	),
+	TP_printk("device=%u peer=%u number=%llu length=%u", __entry->device, __entry->peer,
+		  __entry->number, __entry->length)
+);
+
+DEFINE_EVENT(ivshmem_message, ivshmem_channel_send,
+	TP_PROTO(u32 device, u32 peer, u64 number, u32 length),
+	TP_ARGS(device, peer, number, length)
+);
+
+DEFINE_EVENT(ivshmem_message, ivshmem_channel_receive,
+	TP_PROTO(u32 device, u32 peer, u64 number, u32 length),
+	TP_ARGS(device, peer, number, length)
 );
 
 TRACE_EVENT(ivshmem_fault,

@@ -44,6 +44,22 @@ unsafe extern "C" {
     #[link_name = "ivshmem_trace_gone"]
     pub(crate) safe fn gone(device: u32);
 
+    /// A channel has been opened; `file` is its number.
+    #[link_name = "ivshmem_trace_channel_open"]
+    pub(crate) safe fn channel_open(device: u32, peer: u32, file: u64);
+
+    /// A channel's link is another one now: `link` is of `enum ivshmem_channel_link`.
+    #[link_name = "ivshmem_trace_channel_link"]
+    pub(crate) safe fn channel_link(device: u32, peer: u32, file: u64, link: u32);
+
+    /// A message of `length` bytes has been sent.
+    #[link_name = "ivshmem_trace_channel_send"]
+    pub(crate) safe fn channel_send(device: u32, peer: u32, number: u64, length: u32);
+
+    /// One has been received.
+    #[link_name = "ivshmem_trace_channel_receive"]
+    pub(crate) safe fn channel_receive(device: u32, peer: u32, number: u64, length: u32);
+
     /// A page of a mapping was touched for the first time.
     #[link_name = "ivshmem_trace_fault"]
     pub(crate) safe fn fault(device: u32, offset: u64, writable: bool, mapped: bool);

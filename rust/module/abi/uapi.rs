@@ -24,6 +24,7 @@ mod generated {
     include!(env!("IVSHMEM_UAPI_RS"));
 }
 pub(crate) use generated::*;
+pub(crate) use kernel::bindings::FIONREAD;
 
 /// A structure of the interface.
 ///
@@ -103,6 +104,24 @@ structures! {
     }
     ivshmem_subscribe = 16 { kind: u32, index: u32, flags: u32, reserved: u32 }
     ivshmem_eventfd = 16 { kind: u32, index: u32, fd: i32, flags: u32 }
+    ivshmem_connect = 16 { peer: u32, port: u32, flags: u32, reserved: u32 }
+    ivshmem_channel_status = 40 {
+        link: u32,
+        max_message: u32,
+        sent: u64,
+        confirmed: u64,
+        received: u64,
+        acknowledged: u64,
+    }
+    ivshmem_channel_ack = 16 { number: u64, flags: u32, reserved: u32 }
+    ivshmem_channel_wait = 32 {
+        number: u64,
+        deadline: u64,
+        confirmed: u64,
+        flags: u32,
+        reserved: u32,
+    }
+    ivshmem_channel_eventfd = 8 { fd: i32, flags: u32 }
     ivshmem_events = 32 {
         records: u64,
         capacity: u32,
@@ -166,6 +185,17 @@ impl Argument {
         }
         write_padded(self.address, self.size, value)
     }
+}
+
+/// Copies a number to user address `address`.
+///
+/// # Errors
+///
+/// `EFAULT`.
+pub(crate) fn write_int(address: usize, value: i32) -> Result {
+    UserSlice::new(UserPtr::from_addr(address), size_of::<i32>())
+        .writer()
+        .write_slice(&value.to_ne_bytes())
 }
 
 /// Copies `value` to `size` bytes of user memory at `address`: cut off where that is smaller,

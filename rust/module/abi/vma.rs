@@ -137,9 +137,44 @@ struct VmOperations<T>(core::marker::PhantomData<T>);
 
 impl<T: Operations> VmOperations<T> {
     const OPERATIONS: bindings::vm_operations_struct = bindings::vm_operations_struct {
+        open: Some(Self::open),
+        close: Some(Self::close),
         fault: Some(Self::fault),
         ..pin_init::zeroed()
     };
+
+    /// # Safety
+    ///
+    /// Called by the kernel for a mapping that has become two, in this process or by a fork.
+    unsafe extern "C" fn open(vma: *mut bindings::vm_area_struct) {
+        // SAFETY: As the caller says.
+        unsafe { Self::changed(vma, true) };
+    }
+
+    /// # Safety
+    ///
+    /// Called by the kernel for a mapping that goes.
+    unsafe extern "C" fn close(vma: *mut bindings::vm_area_struct) {
+        // SAFETY: As the caller says.
+        unsafe { Self::changed(vma, false) };
+    }
+
+    /// # Safety
+    ///
+    /// `vma` must be a mapping made by [`NewMapping::accept`] of the same `T`, for the duration of the call.
+    unsafe fn changed(vma: *mut bindings::vm_area_struct, more: bool) {
+        // SAFETY: The mapping keeps its file open, and the file's private data is an `Arc<T>`. Whether it may be
+        // written to never changes once it is made.
+        let (open, flags, page): (ArcBorrow<'_, T>, _, _) = unsafe {
+            (
+                Arc::borrow((*(*vma).vm_file).private_data),
+                VmaRef::from_raw(vma).flags(),
+                (*vma).vm_pgoff,
+            )
+        };
+        let writable = flags & bindings::VM_MAYWRITE != 0;
+        open.mapping_changed((page as u64) << PAGE_SHIFT, writable, more);
+    }
 
     /// # Safety
     ///

@@ -48,6 +48,13 @@ impl PollTable {
     pub(super) unsafe fn from_raw(table: *mut bindings::poll_table_struct) -> Self {
         Self(table)
     }
+
+    /// Whether the call asks for any of `bits`.
+    pub(crate) fn asks_for(&self, bits: u32) -> bool {
+        // SAFETY: Null or valid by the contract of `from_raw`.
+        let wanted = unsafe { self.0.as_ref() }.map(|table| table._key);
+        wanted.is_none_or(|wanted| wanted & bits != 0)
+    }
 }
 
 /// A queue of tasks that wait for something to happen to what this is part of.

@@ -206,7 +206,6 @@ fn later_calls(env: &Env) {
     let file = open(env);
     let mut bytes = [0; 256];
     for call in [
-        uapi::IVSHMEM_IOC_CONNECT,
         uapi::IVSHMEM_CHANNEL_IOC_STATUS,
         uapi::IVSHMEM_CHANNEL_IOC_ACK,
         uapi::IVSHMEM_CHANNEL_IOC_WAIT,

@@ -250,6 +250,16 @@ const EVENTS: &[(&str, &[&str])] = &[
     ("ivshmem_may_have_lost", &["device"]),
     ("ivshmem_open", &["device", "file"]),
     ("ivshmem_release", &["device", "file"]),
+    ("ivshmem_channel_open", &["device", "peer", "file"]),
+    ("ivshmem_channel_link", &["device", "peer", "file", "link"]),
+    (
+        "ivshmem_channel_send",
+        &["device", "peer", "number", "length"],
+    ),
+    (
+        "ivshmem_channel_receive",
+        &["device", "peer", "number", "length"],
+    ),
     ("ivshmem_fault", &["device", "offset", "writable", "mapped"]),
     ("ivshmem_gone", &["device"]),
 ];

@@ -118,6 +118,7 @@ fn attributes(env: &Env) {
         ("protocol", format!("0x{:04x}", expected.protocol)),
         ("region_size", format!("{:#x}", expected.region_size())),
         ("state", "0".into()),
+        ("channels", "0".into()),
     ] {
         assert_eq!(attribute(env, name), value, "{name}");
     }

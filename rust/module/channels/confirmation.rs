@@ -1,0 +1,183 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Knowing what has arrived: waiting for confirmations, being told of them, and giving them.
+
+use super::{
+    channel::{
+        Channel,
+        Outcome,
+        State, //
+    },
+    transfer::failure, //
+};
+use crate::{
+    abi::{
+        eventfd::EventFd,
+        memory::SharedMemory,
+        wait::Deadline, //
+    },
+    protocol::channel::session, //
+};
+use kernel::prelude::*;
+
+/// How often at most confirmations are looked at in one step: more of them are told at the next.
+const LOOKS_MAX: u32 = 4;
+
+/// How waiting for a confirmation has ended.
+enum Answer {
+    /// It is there.
+    Confirmed,
+    /// It will never be.
+    Never(Error),
+}
+
+impl State {
+    /// Whether the peer has confirmed up to `number`, or never will; if it is neither, it is asked to say so when it
+    /// has (rule W2).
+    ///
+    /// There is one word to ask with, so the nearest number is what is asked for.
+    fn await_confirmation(&mut self, memory: &SharedMemory, number: u64) -> Option<Answer> {
+        if let session::Link::Ended(why) = self.session.link() {
+            return Some(Answer::Never(failure(why)));
+        }
+        if self.session.sent().1 >= number {
+            return Some(Answer::Confirmed);
+        }
+        let confirmed = self.session.sent().1;
+        let nearest = if self.asked > confirmed {
+            self.asked.min(number)
+        } else {
+            number
+        };
+        self.asked = nearest;
+        let asked = self.session.await_confirmation(memory, nearest);
+        if self.session.sent().1 >= number {
+            return Some(Answer::Confirmed);
+        }
+        match asked {
+            Err(why) => Some(Answer::Never(failure(why))),
+            // The peer has closed its end, or the nearest is there and another one is wanted.
+            Ok(true) => match self.session.peer_has_finished(memory) {
+                Ok(true) => Some(Answer::Never(EPIPE)),
+                Ok(false) => {
+                    self.asked = 0;
+                    None
+                }
+                Err(why) => Some(Answer::Never(failure(why))),
+            },
+            Ok(false) => None,
+        }
+    }
+
+    /// Likewise, until there is nothing left to ask.
+    fn confirmation(&mut self, memory: &SharedMemory, number: u64) -> Option<Answer> {
+        for _ in 0..LOOKS_MAX {
+            if let Some(answer) = self.await_confirmation(memory, number) {
+                return Some(answer);
+            }
+            if self.asked != 0 {
+                return None;
+            }
+        }
+        None
+    }
+
+    /// Counts the eventfd up if there are new confirmations, and asks for the next. Whether the peer is to be
+    /// rung: never.
+    pub(super) fn tell_eventfd(&mut self, memory: &SharedMemory) -> bool {
+        if self.eventfd.is_none() || !self.session.is_up() {
+            return false;
+        }
+        let before = self.session.sent().1;
+        for _ in 0..LOOKS_MAX {
+            let next = self.session.sent().1 + 1;
+            self.asked = next;
+            // Its end is told of elsewhere.
+            if !self
+                .session
+                .await_confirmation(memory, next)
+                .unwrap_or(false)
+            {
+                break;
+            }
+            if self.session.sent().1 < next {
+                break;
+            }
+        }
+        if self.session.sent().1 > before {
+            if let Some(eventfd) = &self.eventfd {
+                eventfd.signal();
+            }
+        }
+        false
+    }
+}
+
+impl Channel {
+    /// How many messages have been sent and how many of them confirmed, as far as is known.
+    pub(super) fn sent(&self) -> (u64, u64) {
+        self.state.lock().session.sent()
+    }
+
+    /// Waits until the peer has confirmed up to `number`.
+    ///
+    /// # Errors
+    ///
+    /// `EINVAL` if no such message has been sent; `EPIPE`, `ECONNRESET`, `EPROTO`, `ENODEV` if it will never be
+    /// confirmed; those of a wait.
+    pub(super) fn wait_confirmed(&self, number: u64, deadline: Deadline) -> Result {
+        if number > self.sent().0 {
+            return Err(EINVAL);
+        }
+        let mut answer = Ok(());
+        self.wait(deadline, |state, memory| {
+            let found = state.confirmation(memory, number);
+            if let Some(Answer::Never(error)) = found {
+                answer = Err(error);
+            }
+            Outcome::new(found.is_some(), false)
+        })?;
+        answer
+    }
+
+    /// Tells the peer that the program has dealt with all messages up to `number`.
+    ///
+    /// # Errors
+    ///
+    /// `EINVAL` if messages are confirmed by reading them, or there is no such one; `ECONNRESET`, `EPROTO`,
+    /// `ENODEV`.
+    pub(super) fn acknowledge(&self, number: u64) -> Result {
+        if !self.options.explicit_ack {
+            return Err(EINVAL);
+        }
+        self.step(|state, memory| {
+            // Behind a look, so that what the peer has lost already is not acknowledged.
+            let ring = state.session.look(memory).unwrap_or(false);
+            if number > state.session.received().0 {
+                return Outcome::new(Err(EINVAL), ring);
+            }
+            match state.session.confirm(memory, number) {
+                Ok(more) => Outcome::new(Ok(()), ring | more),
+                Err(why) => Outcome::new(Err(failure(why)), ring),
+            }
+        })?
+    }
+
+    /// Has `eventfd` counted up at confirmations from now on, instead of another one.
+    ///
+    /// # Errors
+    ///
+    /// `ENODEV`.
+    pub(super) fn set_eventfd(&self, eventfd: Option<EventFd>) -> Result {
+        let mut eventfd = eventfd;
+        self.step(|state, memory| {
+            core::mem::swap(&mut state.eventfd, &mut eventfd);
+            let ended = matches!(state.session.link(), session::Link::Ended(_));
+            if let (true, Some(eventfd)) = (ended, &state.eventfd) {
+                eventfd.signal();
+            }
+            Outcome::new((), state.tell_eventfd(memory))
+        })
+        // The one before is let go here, without the lock.
+    }
+}
