@@ -95,10 +95,12 @@
 #include <linux/types.h>
 
 /*
- * What this header describes: 0 until the interface is frozen, then 1. A driver
- * reports its own in struct ivshmem_info.
+ * What this header describes. A driver reports its own in struct ivshmem_info. From
+ * version 1 on, what a program was compiled for goes on to work: calls,
+ * fields and flags are added and never change, and those that are not there
+ * yet are refused.
  */
-#define IVSHMEM_ABI_VERSION		0
+#define IVSHMEM_ABI_VERSION		1
 
 /* ioctl "magic" of the device file and of channel descriptors. */
 #define IVSHMEM_IOC_MAGIC		0xE9

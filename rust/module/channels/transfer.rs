@@ -209,7 +209,7 @@ impl Channel {
         let memory = inside.memory()?;
         let slot = match outgoing.slot.take() {
             Some(slot) => slot,
-            None => match self.state.lock().reserve(&memory, length)? {
+            None => match self.reserve(&inside, &memory, length)? {
                 Some(slot) => slot,
                 None => return Ok(Attempt::Blocked),
             },
@@ -293,6 +293,18 @@ impl Channel {
             length,
         );
         Ok(Attempt::Done(length as usize))
+    }
+
+    /// Room for a message, for somebody who is inside of the device.
+    fn reserve(
+        &self,
+        inside: &Inside<'_>,
+        memory: &SharedMemory,
+        length: u32,
+    ) -> Result<Option<Slot>> {
+        self.step_inside(inside, memory, |state, memory| {
+            Outcome::new(state.reserve(memory, length), false)
+        })
     }
 
     /// The next message, for somebody who is inside of the device.
