@@ -67,6 +67,18 @@ pub enum Command {
     },
     /// `inmate PEER[:BEHAVIOUR]`: a soft inmate comes.
     Inmate(InmateSpec),
+    /// `restart PEER [STORES]`: the cell of a soft inmate with channels is reset, and starts again.
+    Restart {
+        /// Who.
+        peer: u16,
+        /// Instead of which store, the next being 0; at once if [`None`].
+        stores: Option<u32>,
+    },
+    /// `reconnect PEER`: a soft inmate closes its channels and opens them anew.
+    Reconnect {
+        /// Who.
+        peer: u16,
+    },
     /// `storm`, `garbage`, `garbage-table`, `scribble`, `hostile`: something goes on until `stop`.
     Start(Turmoil),
     /// `stop`: ends all that goes wrong but deaths of soft inmates.
@@ -105,6 +117,16 @@ const WORDS: &[(&str, &str, &str)] = &[
     ("return", "PEER", "a device that is gone is there again"),
     ("die", "PEER", "PEER is dead, and its state 0"),
     ("inmate", "PEER[:BEHAVIOUR]", "a soft inmate comes"),
+    (
+        "restart",
+        "PEER [STORES]",
+        "the cell of a soft inmate with channels is reset and starts again, now or after some stores",
+    ),
+    (
+        "reconnect",
+        "PEER",
+        "a soft inmate closes its channels and opens them anew",
+    ),
     (
         "storm",
         "FROM TO VECTOR",
@@ -201,6 +223,8 @@ impl Command {
             | Self::Slow { peer, .. }
             | Self::Vanish { peer, .. }
             | Self::Return { peer }
+            | Self::Restart { peer, .. }
+            | Self::Reconnect { peer }
             | Self::Die { peer } => vec![peer],
             Self::Inmate(spec) => vec![spec.peer],
             Self::Start(turmoil) => match turmoil {
@@ -253,6 +277,14 @@ impl FromStr for Command {
             ("return", [id]) => Self::Return { peer: peer(id)? },
             ("die", [id]) => Self::Die { peer: peer(id)? },
             ("inmate", [spec]) => Self::Inmate(spec.parse()?),
+            ("restart", [id, rest @ ..]) if rest.len() < 2 => Self::Restart {
+                peer: peer(id)?,
+                stores: match rest {
+                    [] => None,
+                    [text, ..] => Some(number("STORES", text, u32::MAX.into())? as u32),
+                },
+            },
+            ("reconnect", [id]) => Self::Reconnect { peer: peer(id)? },
             ("stop", []) => Self::Stop,
             (name, arguments) => match turmoil(name, arguments)? {
                 Some(turmoil) => Self::Start(turmoil),

@@ -9,6 +9,7 @@
 use crate::command::Command;
 use crate::inmate;
 use crate::inmate::InmateSpec;
+use crate::inmate::Order;
 use crate::link::SharedLink;
 use crate::turmoil;
 use crate::turmoil::Turmoil;
@@ -61,6 +62,12 @@ pub enum ControlError {
     /// Somebody is there already.
     #[error("peer {0} is there already: use one that is not, or let it `die` before")]
     IsThere(u16),
+    /// There is no soft inmate with channels.
+    #[error("peer {0} is no soft inmate with channels: use one that is")]
+    NoChannels(u16),
+    /// The link has no place for a soft inmate.
+    #[error(transparent)]
+    Unfit(#[from] crate::inmate::Unfit),
     /// The device is not gone.
     #[error("the device of peer {0} is not gone: nothing to bring back")]
     NotGone(u16),
@@ -76,7 +83,7 @@ pub enum ControlError {
 #[derive(Debug)]
 struct Scene {
     link: SharedLink,
-    inmates: BTreeMap<u16, inmate::Running>,
+    inmates: BTreeMap<u16, (InmateSpec, inmate::Running)>,
     turmoils: Vec<turmoil::Running>,
 }
 
@@ -196,6 +203,8 @@ impl Scene {
             Command::Return { peer } => self.come_back(peer),
             Command::Die { peer } => self.die(peer),
             Command::Inmate(spec) => self.start_inmate(spec).map_err(ControlError::NoThread)?,
+            Command::Restart { peer, stores } => self.tell(peer, Order::Restart(stores)),
+            Command::Reconnect { peer } => self.tell(peer, Order::Reconnect),
             Command::Start(turmoil) => self.start(turmoil)?,
             Command::Stop => {
                 self.turmoils.clear();
@@ -226,8 +235,15 @@ impl Scene {
             {
                 return Err(ControlError::IsInmate(peer));
             }
-            Command::Inmate(spec) if self.link.lock().is_present(spec.peer) => {
-                return Err(ControlError::IsThere(spec.peer));
+            Command::Inmate(inmate) if self.link.lock().is_present(inmate.peer) => {
+                return Err(ControlError::IsThere(inmate.peer));
+            }
+            Command::Inmate(inmate) => inmate.check(&spec)?,
+            Command::Restart { peer, .. } | Command::Reconnect { peer } => {
+                let inmate = self.inmates.get(&peer);
+                if !inmate.is_some_and(|(it, _)| it.behaviour.has_channels()) {
+                    return Err(ControlError::NoChannels(peer));
+                }
             }
             Command::Return { peer } if !self.link.lock().is_gone(peer) => {
                 return Err(ControlError::NotGone(peer));
@@ -239,8 +255,14 @@ impl Scene {
 
     fn start_inmate(&mut self, spec: InmateSpec) -> io::Result<()> {
         let running = inmate::Running::start(&self.link, spec)?;
-        self.inmates.insert(spec.peer, running);
+        self.inmates.insert(spec.peer, (spec, running));
         Ok(())
+    }
+
+    fn tell(&self, peer: u16, order: Order) {
+        if let Some((_, inmate)) = self.inmates.get(&peer) {
+            inmate.tell(order);
+        }
     }
 
     fn die(&mut self, peer: u16) {

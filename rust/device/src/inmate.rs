@@ -6,94 +6,53 @@
 //! A soft inmate has no way of its own to the link: it writes the same registers as a guest, and
 //! stores to the memory only where its section layout allows it. Each runs on one thread that
 //! sleeps until it is interrupted. What it does is an [`Inmate`]; [`Cell`] is what it has.
+//!
+//! | module | what |
+//! | --- | --- |
+//! | `spec` | which inmate, in words |
+//! | `cell` | registers and memory |
+//! | `raw` | those that use the raw device |
+//! | `channels`, `end` | those that speak the channel protocol, and one end of a channel |
+//! | `view` | the memory, as the channel protocol reaches it |
+//! | `attacker` | one that breaks the channel protocol |
 
-use crate::lines::IrqRequest;
+mod attacker;
+mod cell;
+mod channels;
+mod end;
+mod raw;
+mod spec;
+mod view;
+
+pub use cell::Cell;
+pub use spec::Behaviour;
+pub use spec::InmateParseError;
+pub use spec::InmateSpec;
+pub use spec::Role;
+pub use spec::Settings;
+pub use spec::Unfit;
+
 use crate::lines::Signal;
 use crate::link::SharedLink;
-use crate::link::Space;
-use crate::region::Region;
-use crate::statistics::PeerKind;
-use clap::ValueEnum;
-use ivshmem_protocol::config;
-use ivshmem_protocol::layout::Layout;
-use ivshmem_protocol::memory::LoadOrder;
-use ivshmem_protocol::memory::Memory;
-use ivshmem_protocol::registers;
-use ivshmem_protocol::state_table;
-use std::fmt;
 use std::io;
-use std::str::FromStr;
+use std::sync::atomic::AtomicBool;
+use std::sync::atomic::Ordering;
 use std::sync::mpsc;
 use std::sync::mpsc::RecvTimeoutError;
 use std::sync::Arc;
 use std::thread;
 use std::time::Duration;
 use std::time::Instant;
-use thiserror::Error;
 
 /// What the demo inmate says.
 pub const GREETING: &[u8] = b"Hi!\n\0";
 
-/// How often the demo inmate rings the root cell.
-const DEMO_PERIOD: Duration = Duration::from_secs(1);
-
 /// How much of the root cell's output section the echo inmate copies, in bytes.
 pub const ECHO_SIZE: usize = 64;
 
-/// MSI-X control, upper byte: enable.
-const MSIX_ENABLE: [u8; 1] = [0x80];
-
-/// What a soft inmate does.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub enum Behaviour {
-    /// The classic demo: on each interrupt counts in its R/W word and greets in its output section;
-    /// rings peer 0 once a second, on vector ID+1 if there is one, else 0
-    Demo,
-    /// As `demo`, but never rings
-    Quiet,
-    /// Rung on a vector, copies the first 64 bytes of peer 0's output section to its own and rings
-    /// all others that have a state on the same vector
-    Echo,
-}
-
-/// A soft inmate as asked for on the command line: `PEER` or `PEER:BEHAVIOUR`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct InmateSpec {
-    /// Peer ID.
-    pub peer: u16,
-    /// What it does.
-    pub behaviour: Behaviour,
-}
-
-/// Why a text describes no soft inmate.
-#[derive(Debug, Error, PartialEq, Eq)]
-pub enum InmateParseError {
-    /// It does not begin with a number.
-    #[error("{0:?} is not a peer ID: write PEER or PEER:BEHAVIOUR")]
-    Peer(String),
-    /// There is no such behaviour.
-    #[error("there is no behaviour {0:?}: use demo, quiet or echo")]
-    Behaviour(String),
-}
-
-impl FromStr for InmateSpec {
-    type Err = InmateParseError;
-
-    fn from_str(text: &str) -> Result<Self, Self::Err> {
-        let (peer, behaviour) = text.split_once(':').unwrap_or((text, "demo"));
-        Ok(Self {
-            peer: peer
-                .parse()
-                .map_err(|_| InmateParseError::Peer(peer.into()))?,
-            behaviour: <Behaviour as ValueEnum>::from_str(behaviour, false)
-                .map_err(|_| InmateParseError::Behaviour(behaviour.into()))?,
-        })
-    }
-}
-
 /// What a soft inmate does with its cell.
 pub trait Inmate: Send {
-    /// Called once, with interrupts enabled and the state still 0.
+    /// Called with interrupts enabled and the state still 0: at the start, and after each restart.
     fn start(&mut self, cell: &Cell);
 
     /// Called for each interrupt.
@@ -106,181 +65,79 @@ pub trait Inmate: Send {
 
     /// Called once per period.
     fn tick(&mut self, _cell: &Cell) {}
-}
 
-impl Behaviour {
-    fn inmate(self) -> Box<dyn Inmate> {
-        let demo = |rings| Box::new(Demo { count: 0, rings });
-        match self {
-            Self::Demo => demo(true),
-            Self::Quiet => demo(false),
-            Self::Echo => Box::new(Echo { states: Vec::new() }),
-        }
-    }
-}
-
-/// A soft inmate's view of the link.
-pub struct Cell {
-    link: SharedLink,
-    region: Arc<Region>,
-    layout: Layout,
-    vectors: u16,
-}
-
-impl fmt::Debug for Cell {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Cell")
-            .field("layout", &self.layout)
-            .finish_non_exhaustive()
-    }
-}
-
-impl Cell {
-    fn new(link: SharedLink, peer: u16) -> Self {
-        let (region, layout, vectors) = {
-            let link = link.lock();
-            let spec = link.spec();
-            let vectors = spec.options().vectors;
-            (link.region().clone(), spec.layout(peer), vectors)
-        };
-        Self {
-            link,
-            region,
-            layout,
-            vectors,
-        }
+    /// Whether interrupts on a vector merge until the first of them has been taken.
+    fn merges_interrupts(&self) -> bool {
+        false
     }
 
-    /// Own peer ID.
-    #[must_use]
-    pub fn id(&self) -> u16 {
-        self.layout.id()
+    /// Is to crash at its store number `stores` from now on, the first being 0.
+    fn crash_after(&mut self, _stores: u32) {}
+
+    /// Whether it has crashed, and is to be restarted.
+    fn has_crashed(&self) -> bool {
+        false
     }
 
-    /// All other peer IDs.
-    pub fn others(&self) -> impl Iterator<Item = u16> {
-        let id = self.id();
-        (0..self.layout.max_peers()).filter(move |&peer| peer != id)
-    }
-
-    /// Number of MSI-X vectors, 0 for INTx.
-    #[must_use]
-    pub fn vectors(&self) -> u16 {
-        self.vectors
-    }
-
-    fn write(&self, space: Space, offset: u64, data: &[u8]) {
-        self.link.lock().write(self.id(), space, offset, data);
-    }
-
-    fn write_register(&self, register: usize, value: u32) {
-        self.write(Space::Registers, register as u64, &value.to_le_bytes());
-    }
-
-    /// Rings `peer` on `vector`.
-    pub fn ring(&self, peer: u16, vector: u16) {
-        self.write_register(registers::DOORBELL, registers::doorbell(peer, vector));
-    }
-
-    /// Publishes the own state.
-    pub fn set_state(&self, state: u32) {
-        self.write_register(registers::STATE, state);
-    }
-
-    /// What the state table says of `peer`.
-    #[must_use]
-    pub fn state(&self, peer: u16) -> u32 {
-        let offset = state_table::entry_offset(peer);
-        self.region
-            .load(offset, LoadOrder::Acquire)
-            .unwrap_or(state_table::ABSENT)
-    }
-
-    /// Stores `data` at `offset` of the region as far as it is allowed.
-    fn store(&self, offset: u64, data: &[u8]) {
-        if let Ok(count) = self.layout.write(offset, data.len() as u64) {
-            // Cannot fail: the layout said that it is there.
-            let _ = self.region.write(offset as usize, &data[..count as usize]);
-        }
-    }
-
-    /// Stores `value` in the own word of the R/W section, if it has one.
-    pub fn set_rw_word(&self, value: u32) {
-        let offset = self.layout.rw().offset + 4 * u64::from(self.id());
-        if self.layout.rw().contains(offset) {
-            self.store(offset, &value.to_ne_bytes());
-        }
-    }
-
-    /// Stores `data` at the start of the own output section, if there is one.
-    pub fn set_output(&self, data: &[u8]) {
-        let section = self.layout.output();
-        let size = data.len().min(section.size as usize);
-        self.store(section.offset, &data[..size]);
-    }
-
-    /// Copies the start of `peer`'s output section to `data`; zeros where there is none.
-    pub fn output_of(&self, peer: u16, data: &mut [u8]) {
-        data.fill(0);
-        if let Some(section) = self.layout.output_of(peer) {
-            let size = data.len().min(section.size as usize);
-            // Cannot fail: the section is within the region.
-            let _ = self.region.read(section.offset as usize, &mut data[..size]);
-        }
-    }
-
-    /// What a driver does at the start: interrupts on, state still 0.
-    fn bring_up(&self, events: &mpsc::Sender<Event>) {
-        self.link.lock().attach(self.id(), PeerKind::Inmate);
-        let command = config::COMMAND_MEMORY | config::COMMAND_MASTER;
-        self.write(
-            Space::Config,
-            config::COMMAND.into(),
-            &command.to_le_bytes(),
-        );
-        let signal = |vector| {
-            let events = events.clone();
-            Some(Box::new(Ring { vector, events }) as Box<dyn Signal>)
-        };
-        let request = if self.vectors == 0 {
-            IrqRequest::SetIntx(signal(0))
-        } else {
-            let enable = u64::from(crate::config_space::MSIX_CAPABILITY) + 3;
-            self.write(Space::Config, enable, &MSIX_ENABLE);
-            IrqRequest::SetVectors {
-                first: 0,
-                signals: (0..self.vectors).map(signal).collect(),
-            }
-        };
-        self.link.lock().irq_request(self.id(), request);
-        self.write_register(registers::INT_CTRL, registers::INT_CTRL_ENABLE);
-    }
-
-    /// The end of an interrupt.
-    fn end_of_interrupt(&self) {
-        if self.vectors == 0 {
-            let mut link = self.link.lock();
-            link.irq_request(self.id(), IrqRequest::UnmaskIntx);
-        }
-    }
+    /// Closes its channels in good order and opens them anew.
+    fn reconnect(&mut self, _cell: &Cell) {}
 }
 
 /// What a soft inmate's thread waits for.
 enum Event {
     Interrupt(u16),
+    Order(Order),
     Stop,
+}
+
+/// What a soft inmate with channels can be told.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Order {
+    /// Its cell is reset, and it starts again: now, or instead of its store number so and so.
+    Restart(Option<u32>),
+    /// It closes its channels and opens them anew.
+    Reconnect,
 }
 
 /// The end of an interrupt line at a soft inmate.
 struct Ring {
     vector: u16,
+    /// Whether one that has not been taken yet waits, where they merge.
+    waits: Option<Arc<AtomicBool>>,
     events: mpsc::Sender<Event>,
 }
 
 impl Signal for Ring {
     fn signal(&self) {
-        // It fails only if the inmate has been stopped.
-        let _ = self.events.send(Event::Interrupt(self.vector));
+        let merged = |waits: &Arc<AtomicBool>| waits.swap(true, Ordering::AcqRel);
+        if !self.waits.as_ref().is_some_and(merged) {
+            // It fails only if the inmate has been stopped.
+            let _ = self.events.send(Event::Interrupt(self.vector));
+        }
+    }
+}
+
+/// The interrupt lines of a soft inmate.
+struct Lines {
+    events: mpsc::Sender<Event>,
+    /// One for each vector, or for INTx, where interrupts merge.
+    waits: Vec<Arc<AtomicBool>>,
+}
+
+impl Lines {
+    fn line(&self, vector: u16) -> Box<dyn Signal> {
+        Box::new(Ring {
+            vector,
+            waits: self.waits.get(usize::from(vector)).cloned(),
+            events: self.events.clone(),
+        })
+    }
+
+    /// An interrupt has been taken: the next is another one.
+    fn taken(&self, vector: u16) {
+        if let Some(waits) = self.waits.get(usize::from(vector)) {
+            waits.store(false, Ordering::Release);
+        }
     }
 }
 
@@ -313,15 +170,30 @@ impl Running {
     ) -> io::Result<Self> {
         let (events, receiver) = mpsc::channel();
         let cell = Cell::new(link.clone(), peer);
-        cell.bring_up(&events);
+        let merging = if inmate.merges_interrupts() {
+            cell.vectors().max(1)
+        } else {
+            0
+        };
+        let lines = Lines {
+            events: events.clone(),
+            waits: (0..merging).map(|_| Arc::default()).collect(),
+        };
+        cell.bring_up(&lines);
         inmate.start(&cell);
         let thread = thread::Builder::new()
             .name(format!("inmate {peer}"))
-            .spawn(move || run(&cell, inmate.as_mut(), &receiver))?;
+            .spawn(move || run(&cell, inmate.as_mut(), &lines, &receiver))?;
         Ok(Self {
             events,
             thread: Some(thread),
         })
+    }
+
+    /// Tells it to do something soon. One that has no channels restarts at once whatever the store.
+    pub fn tell(&self, order: Order) {
+        // It fails only if the thread has ended.
+        let _ = self.events.send(Event::Order(order));
     }
 }
 
@@ -335,89 +207,41 @@ impl Drop for Running {
     }
 }
 
-fn run(cell: &Cell, inmate: &mut dyn Inmate, events: &mpsc::Receiver<Event>) {
+fn run(cell: &Cell, inmate: &mut dyn Inmate, lines: &Lines, events: &mpsc::Receiver<Event>) {
     let mut next = inmate.period().map(|period| Instant::now() + period);
     loop {
         let event = match next {
             Some(next) => events.recv_timeout(next.saturating_duration_since(Instant::now())),
             None => events.recv().map_err(|_| RecvTimeoutError::Disconnected),
         };
+        let mut restarts = false;
         match event {
             Ok(Event::Interrupt(vector)) => {
+                lines.taken(vector);
                 inmate.interrupt(cell, vector);
                 cell.end_of_interrupt();
             }
             Err(RecvTimeoutError::Timeout) => {
                 inmate.tick(cell);
-                next = inmate.period().map(|period| Instant::now() + period);
+                next = None;
             }
+            Ok(Event::Order(Order::Restart(Some(stores)))) => inmate.crash_after(stores),
+            Ok(Event::Order(Order::Restart(None))) => restarts = true,
+            Ok(Event::Order(Order::Reconnect)) => inmate.reconnect(cell),
             Ok(Event::Stop) | Err(RecvTimeoutError::Disconnected) => break,
         }
-    }
-    cell.link.lock().detach(cell.id());
-}
-
-/// [`Behaviour::Demo`] and [`Behaviour::Quiet`].
-struct Demo {
-    count: u32,
-    rings: bool,
-}
-
-impl Inmate for Demo {
-    fn start(&mut self, cell: &Cell) {
-        cell.set_rw_word(0);
-        cell.set_state(u32::from(cell.id()) + 1);
-    }
-
-    fn interrupt(&mut self, cell: &Cell, _vector: u16) {
-        self.count = self.count.wrapping_add(1);
-        cell.set_output(GREETING);
-        cell.set_rw_word(self.count);
-    }
-
-    fn period(&self) -> Option<Duration> {
-        self.rings.then_some(DEMO_PERIOD)
-    }
-
-    fn tick(&mut self, cell: &Cell) {
-        let own = cell.id() + 1;
-        cell.ring(0, if own < cell.vectors() { own } else { 0 });
-    }
-}
-
-/// [`Behaviour::Echo`].
-struct Echo {
-    states: Vec<u32>,
-}
-
-impl Echo {
-    /// Whether any state differs from when this was last asked: then an interrupt on vector 0 was a
-    /// state change, not a doorbell.
-    fn states_changed(&mut self, cell: &Cell) -> bool {
-        let states: Vec<_> = cell.others().map(|peer| cell.state(peer)).collect();
-        let changed = states != self.states;
-        self.states = states;
-        changed
-    }
-}
-
-impl Inmate for Echo {
-    fn start(&mut self, cell: &Cell) {
-        self.states_changed(cell);
-        cell.set_state(u32::from(cell.id()) + 1);
-    }
-
-    fn interrupt(&mut self, cell: &Cell, vector: u16) {
-        if vector == 0 && self.states_changed(cell) {
-            return;
+        if restarts || inmate.has_crashed() {
+            cell.go();
+            cell.bring_up(lines);
+            inmate.start(cell);
         }
-        let mut text = [0; ECHO_SIZE];
-        cell.output_of(0, &mut text);
-        cell.set_output(&text);
-        for peer in cell.others() {
-            if cell.state(peer) != state_table::ABSENT {
-                cell.ring(peer, vector);
-            }
-        }
+        // The period may have become another one: what is due sooner counts.
+        let soon = inmate.period().map(|period| Instant::now() + period);
+        next = next
+            .into_iter()
+            .chain(soon)
+            .min()
+            .filter(|_| soon.is_some());
     }
+    cell.go();
 }

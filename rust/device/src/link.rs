@@ -122,6 +122,11 @@ impl Link {
         self.write_state(peer, state_table::ABSENT);
     }
 
+    /// What was counted of `peer`, for a soft inmate that counts things of its own.
+    pub(crate) fn statistics_of(&mut self, peer: u16) -> &mut statistics::Peer {
+        &mut self.device(peer).statistics
+    }
+
     /// Device reset.
     pub fn reset(&mut self, peer: u16) {
         let device = self.device(peer);

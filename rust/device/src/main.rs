@@ -59,6 +59,7 @@ fn main() -> ExitCode {
                 | Error::Start(
                     StartError::InmatePeer { .. }
                     | StartError::InmateTwice(_)
+                    | StartError::InmateUnfit(_)
                     | StartError::Command { .. },
                 ) => ExitCode::from(2),
                 _ => ExitCode::FAILURE,

@@ -69,7 +69,8 @@ pub struct Options {
     #[arg(long, value_name = "FILE")]
     pub stats: Option<PathBuf>,
 
-    /// A peer inside this process: demo (default), quiet or echo; may be repeated
+    /// A peer inside this process: demo (default), quiet, echo, or channel-echo, channel-source,
+    /// channel-sink, channel-attacker with settings such as `,to=0`; may be repeated
     #[arg(long, value_name = "PEER[:BEHAVIOUR]")]
     pub inmate: Vec<InmateSpec>,
 
@@ -248,6 +249,7 @@ mod tests {
             (["--protection", "none"], "trap, mapped"),
             (["--inmate", "x"], "not a peer ID"),
             (["--inmate", "1:dance"], "demo, quiet or echo"),
+            (["--inmate", "1:channel-echo,x"], "to=N, poll=N"),
             (["--fault", "bug"], "`--fault help` lists them"),
             (["--fault", "no-capability@x"], "not a peer ID"),
         ] {

@@ -89,6 +89,9 @@ pub enum StartError {
     /// Two soft inmates are for the same peer.
     #[error("there are two inmates for peer {0}: give each its own peer")]
     InmateTwice(u16),
+    /// The link has no place for a soft inmate.
+    #[error(transparent)]
+    InmateUnfit(#[from] crate::inmate::Unfit),
     /// A command for the start has no effect.
     #[error("--command {line:?}: {source}")]
     Command {
@@ -232,7 +235,7 @@ impl Drop for Model {
 }
 
 fn check_inmates(spec: &LinkSpec, inmates: &[InmateSpec]) -> Result<(), StartError> {
-    for (n, &InmateSpec { peer, .. }) in inmates.iter().enumerate() {
+    for (n, inmate @ &InmateSpec { peer, .. }) in inmates.iter().enumerate() {
         if !spec.peers().contains(&peer) {
             let max_peers = spec.peers().end;
             return Err(StartError::InmatePeer { peer, max_peers });
@@ -240,6 +243,7 @@ fn check_inmates(spec: &LinkSpec, inmates: &[InmateSpec]) -> Result<(), StartErr
         if inmates[..n].iter().any(|earlier| earlier.peer == peer) {
             return Err(StartError::InmateTwice(peer));
         }
+        inmate.check(spec)?;
     }
     Ok(())
 }

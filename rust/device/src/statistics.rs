@@ -5,6 +5,15 @@
 //! Names of fields are stable: a field may be added, none changes its name or meaning within one
 //! [`FORMAT`]. All numbers count from the start of the process.
 
+mod channel;
+
+pub use channel::Attack;
+pub use channel::Channel;
+pub use channel::Session;
+pub use channel::SessionEnd;
+pub use channel::Traffic;
+pub use channel::RECENT;
+
 use crate::spec::Protection;
 use crate::spec::Shape;
 use serde::Deserialize;
@@ -131,6 +140,12 @@ pub struct Peer {
     /// What faults on demand did at this peer.
     #[serde(default)]
     pub faults: Faults,
+    /// Channels of a soft inmate, one entry for each peer that it has one with.
+    #[serde(default)]
+    pub channels: Vec<Channel>,
+    /// What a soft inmate did that attacks channels.
+    #[serde(default)]
+    pub attack: Attack,
 }
 
 /// What faults on demand did at a peer. Lost interrupts are in [`Dropped`].
