@@ -133,6 +133,8 @@ struct Life {
     confirmed: u64,
     /// It was up, and ended by a reset.
     was_reset: bool,
+    /// It has received everything up to the peer's end.
+    drained: bool,
 }
 
 #[derive(Default)]
@@ -159,6 +161,8 @@ enum Step {
     Confirm,
     Confirmations,
     Close,
+    /// The state table says that the peer is gone, if it is (S7).
+    Absent,
 }
 
 fn section(end: usize) -> Section {
@@ -313,17 +317,28 @@ impl World {
                     }
                     result.map(drop)
                 }
-                Next::Nothing | Next::End => Ok(()),
+                Next::Nothing => Ok(()),
+                Next::End => {
+                    life.drained = true;
+                    Ok(())
+                }
             },
             Step::Confirm => {
                 let number = life.received.len() as u64;
                 session.confirm(memory, number).map(drop)
             }
-            Step::Confirmations if session.link() == Link::Up => {
-                session.confirmations(memory).map(drop)
-            }
-            Step::Confirmations => Ok(()),
+            Step::Confirmations => session.confirmations(memory).map(drop),
             Step::Close => session.close(memory).map(drop).map_err(Ended::Memory),
+            Step::Absent => {
+                let other = self.ends[1 - number].try_borrow();
+                let gone = other.is_ok_and(|other| other.session.is_none());
+                if gone {
+                    session.peer_is_absent(memory)?;
+                    // It was not up, or the peer had closed.
+                    assert!(!session.is_up() || session.peer_has_finished(memory)?);
+                }
+                Ok(())
+            }
         }
     }
 
@@ -345,6 +360,7 @@ fn step() -> impl Strategy<Value = Step> {
         3 => Just(Step::Confirm),
         3 => Just(Step::Confirmations),
         1 => Just(Step::Close),
+        1 => Just(Step::Absent),
     ]
 }
 
@@ -370,7 +386,7 @@ proptest! {
     #![proptest_config(ProptestConfig { cases: cases(), ..ProptestConfig::default() })]
 
     /// Properties 1 to 3: what is delivered is the beginning of what was sent, in the one life of the peer that
-    /// this life came up with; what counts as confirmed was delivered there.
+    /// this life came up with, all of it if that has closed; what counts as confirmed was delivered there.
     #[test]
     fn messages_arrive_once_in_order_in_their_session_or_the_session_ends(
         garbage in any::<u32>(),
@@ -385,12 +401,13 @@ proptest! {
         for (own, others) in [(&all[0], &all[1]), (&all[1], &all[0])] {
             for life in own {
                 let peers: Vec<_> = others.iter().filter(|peer| Some(peer.epoch) == life.with).collect();
-                if life.received.is_empty() && life.confirmed == 0 {
+                if life.received.is_empty() && life.confirmed == 0 && !life.drained {
                     continue;
                 }
                 let is_source = |peer: &&Life| {
                     let confirmed = life.confirmed as usize;
                     peer.sent.starts_with(&life.received)
+                        && (!life.drained || peer.sent == life.received)
                         && confirmed <= peer.received.len()
                         && life.sent.starts_with(&peer.received[..confirmed])
                 };
