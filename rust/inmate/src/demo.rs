@@ -282,6 +282,15 @@ mod tests {
             own[..bytes.len().next_multiple_of(4)].fill(0);
             own[..bytes.len()].copy_from_slice(bytes);
         }
+        fn output_word(&self, peer: u32, offset: u64) -> u32 {
+            let word = &self.outputs[peer as usize][offset as usize..][..4];
+            u32::from_le_bytes(word.try_into().unwrap())
+        }
+        fn set_output_word(&mut self, offset: u64, value: u32) {
+            let own = &mut self.outputs[self.layout.id() as usize];
+            own[offset as usize..][..4].copy_from_slice(&value.to_le_bytes());
+        }
+        fn barrier(&self) {}
         fn ring(&mut self, target: u32, vector: u32) {
             self.log.push(format!("ring {target} {vector}"));
         }

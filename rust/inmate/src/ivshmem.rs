@@ -233,6 +233,18 @@ impl Sections {
     }
 }
 
+impl Sections {
+    /// The mapping that has the output section of `peer`, and which of it.
+    fn output(&self, layout: &Layout, peer: u32) -> (Option<Mapping>, u32) {
+        let id = layout.id();
+        match peer {
+            _ if peer < id => (self.lower, peer),
+            _ if peer == id => (self.own, 0),
+            _ => (self.upper, peer - id - 1),
+        }
+    }
+}
+
 /// Where the shared memory is: in BAR 2, else where the capability says.
 fn shared_memory(
     capability: &VendorCapability,
@@ -298,12 +310,7 @@ impl Link for Device {
     }
 
     fn output(&self, peer: u32) -> Option<u32> {
-        let id = self.layout.id();
-        let (section, index) = match peer {
-            _ if peer < id => (self.sections.lower, peer),
-            _ if peer == id => (self.sections.own, 0),
-            _ => (self.sections.upper, peer - id - 1),
-        };
+        let (section, index) = self.sections.output(&self.layout, peer);
         Some(section?.read32(u64::from(index) * self.layout.output_size()))
     }
 
@@ -316,6 +323,22 @@ impl Link for Device {
             word[..chunk.len()].copy_from_slice(chunk);
             section.write32(offset, u32::from_le_bytes(word));
         }
+    }
+
+    fn output_word(&self, peer: u32, offset: u64) -> u32 {
+        let (section, index) = self.sections.output(&self.layout, peer);
+        let section = section.expect("channels are for links with output sections");
+        section.read32(u64::from(index) * self.layout.output_size() + offset)
+    }
+
+    fn set_output_word(&mut self, offset: u64, value: u32) {
+        let section = self.sections.own;
+        let section = section.expect("channels are for links with output sections");
+        section.write32(offset, value);
+    }
+
+    fn barrier(&self) {
+        fence(Ordering::SeqCst);
     }
 
     fn ring(&mut self, target: u32, vector: u32) {

@@ -14,6 +14,8 @@
 
 pub mod bar;
 pub mod capability;
+pub mod channel;
+pub mod channel_echo;
 pub mod demo;
 pub mod error;
 pub mod layout;

@@ -42,6 +42,18 @@ pub trait Link {
     /// output section, which must be large enough.
     fn write_output(&mut self, bytes: &[u8]);
 
+    /// Word at `offset` of the output section of `peer`, loaded in one access
+    /// that no later one overtakes. The section must have it.
+    fn output_word(&self, peer: u32, offset: u64) -> u32;
+
+    /// Stores the word at `offset` of the own output section, in one access that
+    /// overtakes no earlier one. The section must have it.
+    fn set_output_word(&mut self, offset: u64, value: u32);
+
+    /// Full barrier between accesses to the shared memory, as other processors
+    /// see them.
+    fn barrier(&self);
+
     /// Rings the doorbell: interrupts `target` on `vector`. All stores before
     /// are visible to the target when the interrupt arrives.
     fn ring(&mut self, target: u32, vector: u32);

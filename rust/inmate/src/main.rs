@@ -30,9 +30,10 @@ use core::fmt;
 use core::fmt::Write;
 use core::panic::PanicInfo;
 
+use ivshmem_inmate::channel_echo::ChannelEcho;
 use ivshmem_inmate::demo::Demo;
 use ivshmem_inmate::error::Error;
-use ivshmem_inmate::options::Options;
+use ivshmem_inmate::options::{Mode, Options};
 use ivshmem_inmate::timer::Plan;
 
 use crate::arch::{descriptors, lapic, pic};
@@ -73,13 +74,17 @@ fn run(boot: &pvh::BootInfo, options: &Options) -> Result<(), Error> {
     write!(console, "{device}")?;
     let mut events = TimerAndDoorbells::new(device.connected_vectors(), &plan, options.timeout_s);
     lapic::start_timer(plan.initial_count);
-    let result =
-        Demo::new(&mut device, &mut console, options).and_then(|demo| demo.run(&mut events));
+    let result = match options.mode {
+        Mode::Demo => Demo::new(&mut device, &mut console, options)
+            .and_then(|demo| demo.run(&mut events).map(drop)),
+        Mode::ChannelEcho => ChannelEcho::new(&mut device, &mut console, options)
+            .and_then(|echo| echo.run(&mut events).map(drop)),
+    };
     lapic::stop_timer();
     if result != Err(Error::DeviceGone) {
         device.close();
     }
-    result.map(|_| ())
+    result
 }
 
 /// Prints one line and leaves with the failure status.

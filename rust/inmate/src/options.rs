@@ -10,12 +10,23 @@ pub const MAX_GREETING: usize = 256;
 /// What follows the greeting in the output section, as in the classic demo.
 const GREETING_END: &[u8] = b"\n\0";
 
-/// The options of the demo.
+/// What the inmate does.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Mode {
+    /// The classic demo.
+    Demo,
+    /// Sends back what it receives in a channel.
+    ChannelEcho,
+}
+
+/// The options.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Options {
+    /// `mode=`: `demo` or `channel-echo`.
+    pub mode: Mode,
     /// `greeting=`: the text for the own output section.
     pub greeting: Greeting,
-    /// `target=`: the peer to ring, 0 to 65535.
+    /// `target=`: the peer to ring, or to have a channel with, 0 to 65535.
     pub target: u32,
     /// `period=`: milliseconds between two doorbells, 1 to 3,600,000.
     pub period_ms: u32,
@@ -24,8 +35,8 @@ pub struct Options {
     pub vector: Option<u32>,
     /// `protocol=`: protocol type of the device to use.
     pub protocol: u16,
-    /// `rounds=`: end after so many doorbells while the target was there; 0 is
-    /// no limit.
+    /// `rounds=`: end after so many doorbells while the target was there, or so
+    /// many sessions; 0 is no limit.
     pub rounds: u32,
     /// `timeout=`: fail after so many seconds, up to 86,400; 0 is no limit.
     pub timeout_s: u32,
@@ -38,6 +49,7 @@ impl Default for Options {
             greeting.push(*byte);
         }
         Self {
+            mode: Mode::Demo,
             greeting,
             target: 0,
             period_ms: 1000,
@@ -70,6 +82,13 @@ impl Options {
         match name {
             "greeting" => {
                 self.greeting = Greeting::parse(value).ok_or(OptionError::Greeting(word))?
+            }
+            "mode" => {
+                self.mode = match value {
+                    "demo" => Mode::Demo,
+                    "channel-echo" => Mode::ChannelEcho,
+                    _ => return Err(OptionError::Mode(word)),
+                }
             }
             "target" => self.target = number(word, value, 0, 65535)?,
             "period" => self.period_ms = number(word, value, 1, 3_600_000)?,
@@ -148,6 +167,8 @@ pub enum OptionError<'a> {
     Unknown(&'a str),
     /// A quote without its end.
     Quote(&'a str),
+    /// There is no such mode.
+    Mode(&'a str),
     /// The greeting is too long.
     Greeting(&'a str),
     /// Not a number, or one below or above the limits given.
@@ -159,8 +180,11 @@ impl fmt::Display for OptionError<'_> {
         match *self {
             Self::Unknown(word) => write!(
                 f,
-                "unknown option \"{word}\"; there are greeting=, target=, period=, vector=, protocol=, rounds= and timeout="
+                "unknown option \"{word}\"; there are mode=, greeting=, target=, period=, vector=, protocol=, rounds= and timeout="
             ),
+            Self::Mode(word) => {
+                write!(f, "unknown \"{word}\"; there are mode=demo and mode=channel-echo")
+            }
             Self::Quote(word) => write!(f, "the quote in {word} does not end"),
             Self::Greeting(_) => write!(f, "the greeting is longer than {MAX_GREETING} bytes"),
             Self::Number(word, least, most) => {
@@ -269,6 +293,14 @@ mod tests {
         assert_eq!(
             Options::parse("target=1 x=2"),
             Err(OptionError::Unknown("x=2"))
+        );
+        assert_eq!(
+            Options::parse("mode=echo"),
+            Err(OptionError::Mode("mode=echo"))
+        );
+        assert_eq!(
+            Options::parse("mode=channel-echo").unwrap().mode,
+            Mode::ChannelEcho
         );
         assert_eq!(
             Options::parse("greeting=\"a b"),
