@@ -35,6 +35,7 @@ use crate::{
 };
 use core::ops::Range;
 use kernel::{
+    current,
     iov::{
         IovIterDest,
         IovIterSource, //
@@ -161,6 +162,39 @@ impl State {
     }
 }
 
+/// How often a page that has been fetched may be gone again when it is wanted.
+const FETCHES_MAX: u32 = 100;
+
+/// Pages that are fetched for a message.
+#[derive(Default)]
+struct Fetches {
+    /// How many bytes were left to copy when one was last fetched, and how often in a row that was so.
+    last: Option<(usize, u32)>,
+}
+
+impl Fetches {
+    /// Has the next `left` bytes of `memory` fetched.
+    ///
+    /// # Errors
+    ///
+    /// `EFAULT` if they cannot be, or are never there afterwards: another thread may take them away again and again.
+    /// `ERESTARTSYS` on a signal.
+    fn fetch(&mut self, memory: &mut impl Fetch, left: usize) -> Result {
+        if current!().signal_pending() {
+            return Err(ERESTARTSYS);
+        }
+        let times = match self.last {
+            Some((before, times)) if before == left => times + 1,
+            _ => 0,
+        };
+        if times >= FETCHES_MAX {
+            return Err(EFAULT);
+        }
+        self.last = Some((left, times));
+        memory.fetch(left)
+    }
+}
+
 /// A message that is being written.
 #[derive(Default)]
 struct Outgoing {
@@ -188,12 +222,13 @@ impl Channel {
         };
         let _turn = self.writing.take(self, patience)?;
         let mut outgoing = Outgoing::default();
+        let mut fetches = Fetches::default();
         loop {
             match self.try_send(&mut outgoing, length, from)? {
                 Attempt::Done(length) => return Ok(length),
                 Attempt::Blocked => self.wait(patience.deadline(), State::await_room)?,
                 Attempt::Absent(_) if patience == Patience::NoWait => return Err(EAGAIN),
-                Attempt::Absent(left) => from.fetch(left)?,
+                Attempt::Absent(left) => fetches.fetch(from, left)?,
             }
         }
     }
@@ -246,12 +281,13 @@ impl Channel {
         }
         let _turn = self.reading.take(self, patience)?;
         let mut incoming = Incoming::default();
+        let mut fetches = Fetches::default();
         loop {
             match self.try_receive(&mut incoming, to)? {
                 Attempt::Done(length) => return Ok(length),
                 Attempt::Blocked => self.wait(patience.deadline(), State::await_data)?,
                 Attempt::Absent(_) if patience == Patience::NoWait => return Err(EAGAIN),
-                Attempt::Absent(left) => to.fetch(left)?,
+                Attempt::Absent(left) => fetches.fetch(to, left)?,
             }
         }
     }
