@@ -9,7 +9,7 @@ mod channel_ends;
 use channel_ends::cost::{cost, Cost};
 use channel_ends::{config, connected, section, Counted};
 use ivshmem_protocol::channel::layout::{block, header, MAGIC, VERSION};
-use ivshmem_protocol::channel::session::{Ended, Link, Session};
+use ivshmem_protocol::channel::session::{claim, Ended, Link, Session};
 use ivshmem_protocol::channel::transfer::{Next, Pieces, SendError};
 use proptest::prelude::*;
 use std::collections::HashMap;
@@ -299,5 +299,61 @@ fn the_hostile_peer_gets_somewhere() {
     assert!(
         sum[0] > 500 && sum[1] > 100 && sum[2] > 100,
         "sent, seen, ended: {sum:?}"
+    );
+}
+
+/// One owner with two channels: what the hostile peer of one does is nothing to the other.
+#[test]
+fn other_channels_keep_their_order_and_their_messages() {
+    const MESSAGES: u32 = 3000;
+    let memory = Counted::new(3 * SIZE as usize);
+    for peer in 0..3 {
+        claim(&memory, section(peer, SIZE, 3)).expect("it is there");
+    }
+    let start = |own, peer| Session::start(&memory, &config(own, peer, SIZE, 3)).expect("starts");
+    let mut honest = [start(0, 1), start(1, 0)];
+    channel_ends::bring_up(&memory, &mut honest);
+    let [mut owner, mut friend] = honest;
+    let mut random = Random(5);
+    let (mut ended, mut came_up) = (0, 0);
+    let mut attacked = [start(0, 2), start(2, 0)];
+    for number in 0..MESSAGES {
+        // Peer 2 speaks the protocol until it is up, then writes what it likes; its owner connects again.
+        if matches!(attacked[0].link(), Link::Ended(_)) {
+            ended += 1;
+            attacked[0].close(&memory).expect("it is there");
+            claim(&memory, section(2, SIZE, 3)).expect("it is there");
+            attacked = [start(0, 2), start(2, 0)];
+        }
+        if attacked[0].link() == Link::Waiting {
+            for end in [0, 1, 0, 1] {
+                let _ = attacked[end].look(&memory);
+            }
+            came_up += u32::from(attacked[0].is_up());
+        }
+        for _ in 0..random.below(3) {
+            let word = 2 * SIZE / 4 + random.below(SIZE / 4);
+            let value = [random.next(), random.below(300), 8 * random.below(40), 0];
+            memory.set(word as usize * 4, value[random.below(4) as usize]);
+        }
+        let _ = attacked[0].look(&memory);
+        if let Ok(slot) = attacked[0].reserve(&memory, 1 + random.below(100)) {
+            let _ = attacked[0].commit(&memory, slot);
+        }
+        if let Ok(Next::Message(message)) = attacked[0].next(&memory) {
+            let _ = attacked[0].take_and_confirm(&memory, message);
+        }
+        // Meanwhile the other one goes on, in both directions.
+        let text = number.to_le_bytes();
+        channel_ends::send(&memory, &mut owner, &text);
+        channel_ends::send(&memory, &mut friend, &text);
+        for end in [&mut owner, &mut friend] {
+            let received = channel_ends::receive(&memory, end).expect("a message");
+            assert_eq!(received.0, text);
+        }
+    }
+    assert!(
+        ended > 50 && came_up > 50,
+        "{ended} ended, {came_up} came up"
     );
 }
