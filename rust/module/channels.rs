@@ -231,12 +231,20 @@ impl Channels {
 
     /// Our end of all of them is gone for good: peers find no session any more. Nobody may be inside.
     pub(crate) fn end(&self, link: &Link, memory: &SharedMemory) {
-        if self.claimed.load(Relaxed) {
-            if let Ok(section) = own_section(link) {
-                // Fails only for a section outside of the region, of which there is none.
-                let _ = session::end_all(memory, section);
-            }
+        if self.trampled.load(Relaxed) {
+            return;
         }
+        if let Ok(section) = own_section(link) {
+            // Fails only for a section outside of the region, of which there is none.
+            let _ = session::end_all(memory, section);
+        }
+    }
+
+    /// Something else than channels is about to write to our output section. A peer that has not yet read all that
+    /// a channel has left there must not take the rest for messages (rule E3).
+    fn trample(&self, link: &Link, memory: &SharedMemory) {
+        self.end(link, memory);
+        self.trampled.store(true, Relaxed);
     }
 
     /// A program is about to write to `range` of the region.
@@ -252,7 +260,7 @@ impl Channels {
         if self.claimed.load(Relaxed) {
             return Err(EBUSY);
         }
-        self.trampled.store(true, Relaxed);
+        self.trample(inside.link(), &*inside.memory()?);
         Ok(())
     }
 
@@ -260,14 +268,15 @@ impl Channels {
     ///
     /// # Errors
     ///
-    /// `EBUSY` if channels own it.
-    pub(crate) fn admit_mapping(&self) -> Result {
+    /// `EBUSY` if channels own it; `ENODEV`.
+    pub(crate) fn admit_mapping(&self, link: &Link) -> Result {
         let mut claims = self.claims.lock();
         if claims.channels > 0 {
             return Err(EBUSY);
         }
+        let inside = link.enter()?;
+        self.trample(link, &*inside.memory()?);
         claims.writable_mappings += 1;
-        self.trampled.store(true, Relaxed);
         Ok(())
     }
 

@@ -166,7 +166,7 @@ impl Operations for OpenFile {
                 Refused::Beyond | Refused::NotMappable => ENXIO,
             })?;
         if self.is_of_channels(start, mapping.is_writable()) {
-            self.link.channels.admit_mapping()?;
+            self.link.channels.admit_mapping(&self.link)?;
         }
         Ok(())
     }
