@@ -41,6 +41,29 @@ const COMMON: &[&str] = &[
 /// Those that do not need all sections.
 const CORE: &[&str] = &["info", "ioctl", "state", "events", "poll"];
 
+/// Channels, all that there is to show of them.
+const CHANNELS: &[&str] = &[
+    "channel-messages",
+    "channel-poll",
+    "channel-confirm",
+    "channel-sessions",
+    "channel-rules",
+    "channel-sharing",
+    "channel-broken",
+    "channel-failures",
+    "channel-removal",
+    "channel-power",
+];
+
+/// Those that depend on how interrupts come and memory is reached.
+const CHANNELS_CORE: &[&str] = &[
+    "channel-messages",
+    "channel-poll",
+    "channel-confirm",
+    "channel-sessions",
+    "channel-broken",
+];
+
 /// Those of a guest without messages, with a line.
 const INTX: &[&str] = &["intx", "power", "hotplug", "visibility", "tracing", "load"];
 
@@ -152,6 +175,7 @@ fn on_one_line() -> Vec<DevicePlan> {
     let device = |(slot, peer)| DevicePlan {
         slot,
         peer,
+        peers: 3,
         vectors: 0,
         ..DevicePlan::default()
     };
@@ -267,6 +291,26 @@ fn boots() -> Vec<Boot> {
                 ..usual()
             }],
         ),
+        Boot::new(
+            "channels",
+            CHANNELS,
+            two_peers(&DevicePlan {
+                shape: Shape::Bar2,
+                protection: Protection::Mapped,
+                ..whole_pages()
+            }),
+        ),
+        Boot::new(
+            "channels, trapping, one vector, many peers",
+            CHANNELS_CORE,
+            two_peers(&DevicePlan {
+                peers: 8,
+                vectors: 1,
+                ..usual()
+            }),
+        ),
+        Boot::new("channels, INTx", CHANNELS_CORE, on_one_line()),
+        Boot::new("channels, polling", CHANNELS_CORE, two_peers(&usual())).words("pci=nomsi"),
         Boot::new("INTx, two devices on one line", INTX, on_one_line()),
         Boot::new(
             "polling: neither MSI-X nor INTx",

@@ -4,6 +4,8 @@
 //! A helper says `ready` on its standard output when it has done its part, and then stays until
 //! its standard input ends, unless its part is to die.
 
+mod channel;
+
 use crate::raw;
 use ivshmem::{Deadline, Device, EventBuffer, StateFlags};
 use std::io::{BufRead, BufReader, Read, Write};
@@ -91,6 +93,8 @@ pub(crate) fn run(name: &str, arguments: &[&str]) {
         ("give", [node, path, mode, position]) => give(node, path, mode, position),
         ("watch-word", [node, offset, last]) => watch_word(node, offset, last),
         ("blocked-write", [node, value]) => blocked_write(node, value),
+        ("channel", [node, peer, mode, script]) => channel::run(node, peer, mode, script),
+        ("give-channel", [node, peer, path]) => channel::give(node, peer, path),
         ("stay", []) => stay(),
         _ => panic!("no helper `{name}` with {arguments:?}"),
     }

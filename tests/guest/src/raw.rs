@@ -7,6 +7,7 @@
 
 #[cfg(target_arch = "x86_64")]
 mod call32;
+mod channel;
 mod perf;
 mod uring;
 mod userfault;
@@ -18,6 +19,7 @@ use std::ptr::null_mut;
 
 #[cfg(target_arch = "x86_64")]
 pub(crate) use call32::Call32;
+pub(crate) use channel::{close, die_of_sigpipe, read_bad, read_number, write_bad};
 pub(crate) use perf::{perf_counter, Sampler};
 pub(crate) use uring::Ring;
 pub(crate) use userfault::Unresolved;

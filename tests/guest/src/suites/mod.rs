@@ -6,6 +6,7 @@
 //! of the plan is the one under test; the second, where there is one, another peer of its link.
 
 mod buffers;
+mod channels;
 #[cfg(target_arch = "x86_64")]
 mod compat;
 mod events;
@@ -32,6 +33,8 @@ mod tracing;
 mod vanish;
 mod vectors;
 mod visibility;
+
+pub(crate) use channels::content;
 
 use crate::{ask, system};
 use ivshmem::{Deadline, Device, Event, EventBuffer, EventKind, Section};
@@ -129,6 +132,16 @@ pub(crate) const ALL: &[(&str, &[Test])] = &[
     ("load", load::TESTS),
     ("vectors", vectors::TESTS),
     ("malformed", malformed::TESTS),
+    ("channel-messages", channels::messages::TESTS),
+    ("channel-poll", channels::poll::TESTS),
+    ("channel-confirm", channels::confirm::TESTS),
+    ("channel-sessions", channels::sessions::TESTS),
+    ("channel-rules", channels::rules::TESTS),
+    ("channel-sharing", channels::sharing::TESTS),
+    ("channel-broken", channels::broken::TESTS),
+    ("channel-failures", channels::failures::TESTS),
+    ("channel-removal", channels::removal::TESTS),
+    ("channel-power", channels::removal::POWER),
 ];
 
 /// The tests of a suite.
@@ -233,6 +246,11 @@ impl Env {
     /// Another peer of the same link.
     pub(crate) fn other_expected(&self) -> &DevicePlan {
         &self.nodes[1].0
+    }
+
+    /// The file of the other peer's device.
+    pub(crate) fn other_node(&self) -> &PathBuf {
+        &self.nodes[1].1
     }
 
     /// Opens the other peer.

@@ -40,7 +40,7 @@ pub(super) const HOTPLUG: &[Test] = &[
 
 /// Sends all devices to sleep and wakes them: all phases, interrupts and other CPUs switched off, but not
 /// the machine itself, which in an emulator hardly wakes again.
-fn sleep() {
+pub(super) fn sleep() {
     let modes = fs::read_to_string("/sys/power/mem_sleep").unwrap_or_default();
     let (state, test) = if modes.contains("deep") {
         ("mem", "core")

@@ -70,26 +70,35 @@ pub(super) const TESTS: &[Test] = &[
 ];
 
 /// Where helpers find us.
-struct Meeting {
+pub(super) struct Meeting {
     path: PathBuf,
     listener: UnixListener,
 }
 
 impl Meeting {
-    fn new() -> Self {
+    pub(super) fn new() -> Self {
         let path = PathBuf::from(format!("/tmp/meeting-{}", std::process::id()));
         let listener = UnixListener::bind(&path).expect("a socket");
         Self { path, listener }
+    }
+
+    /// Its name.
+    pub(super) fn path(&self) -> &str {
+        self.path.to_str().expect("a plain name")
+    }
+
+    /// A helper that has come.
+    pub(super) fn accept(&self) -> UnixStream {
+        self.listener.accept().expect("accept").0
     }
 
     /// Starts a helper that opens the device, publishes 7, rings itself twice, fetches the first
     /// doorbell, moves the position to `position`, sends the file here, and ends.
     fn sender(&self, env: &Env, mode: &str, position: u64) -> (UnixStream, Helper) {
         let node = env.node().to_str().expect("a plain name");
-        let path = self.path.to_str().expect("a plain name");
-        let helper = helpers::start("give", &[node, path, mode, &position.to_string()]);
-        let (stream, _) = self.listener.accept().expect("accept");
-        (stream, helper.ready())
+        let position = position.to_string();
+        let helper = helpers::start("give", &[node, self.path(), mode, &position]);
+        (self.accept(), helper.ready())
     }
 }
 
@@ -100,7 +109,7 @@ impl Drop for Meeting {
 }
 
 /// Takes the file out of the socket.
-fn receive(stream: &UnixStream) -> OwnedFd {
+pub(super) fn receive(stream: &UnixStream) -> OwnedFd {
     let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
     let mut control = RecvAncillaryBuffer::new(&mut space);
     let mut byte = [0];
