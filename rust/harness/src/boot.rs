@@ -16,7 +16,12 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 /// The programs that a guest may have beside its first process.
-const PROGRAMS: &[&str] = &["ivshmem-demo"];
+const PROGRAMS: &[&str] = &[
+    "ivshmem-demo",
+    "ivshmem-chat",
+    "ivshmem-request",
+    "ivshmem-send-file",
+];
 
 /// The initramfs of all Linux guests, with our first process, the module and the programs.
 pub(crate) fn initramfs(settings: &Settings, kernel: &Kernel) -> Result<Initramfs> {

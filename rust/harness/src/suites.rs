@@ -53,6 +53,7 @@ const CHANNELS: &[&str] = &[
     "channel-failures",
     "channel-removal",
     "channel-power",
+    "samples",
 ];
 
 /// Those that depend on how interrupts come and memory is reached.
@@ -301,10 +302,10 @@ fn boots() -> Vec<Boot> {
             }),
         ),
         Boot::new(
-            "channels, trapping, one vector, many peers",
+            "channels, trapping, one vector",
             CHANNELS_CORE,
             two_peers(&DevicePlan {
-                peers: 8,
+                peers: 4,
                 vectors: 1,
                 ..usual()
             }),

@@ -50,7 +50,7 @@ fn shell(plan: &Plan) -> Result<(), Failure> {
         let node = system::node(&bdf).unwrap_or_default();
         println!("{} is peer {} ({bdf})", node.display(), device.peer);
     }
-    println!("`ivshmem-demo --help` and busybox are there; `exit` powers the guest off.");
+    println!("ivshmem-demo, -chat, -request and -send-file (`--help`) and busybox are there; `exit` powers the guest off.");
     Command::new("/bin/busybox")
         .args(["--install", "-s", "/bin"])
         .status()?;

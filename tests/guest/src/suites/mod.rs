@@ -25,6 +25,7 @@ mod poll;
 mod power;
 mod region;
 mod removal;
+mod samples;
 mod sharing;
 mod state;
 mod storms;
@@ -142,6 +143,7 @@ pub(crate) const ALL: &[(&str, &[Test])] = &[
     ("channel-failures", channels::failures::TESTS),
     ("channel-removal", channels::removal::TESTS),
     ("channel-power", channels::removal::POWER),
+    ("samples", samples::TESTS),
 ];
 
 /// The tests of a suite.

@@ -73,7 +73,7 @@ pub(crate) fn content(number: u64) -> Vec<u8> {
 }
 
 /// A message of `length` bytes that can be told from others.
-fn patterned(number: u64, length: usize) -> Vec<u8> {
+pub(super) fn patterned(number: u64, length: usize) -> Vec<u8> {
     let mut word = (number + 1).wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1;
     let byte = |_| {
         word ^= word << 13;
