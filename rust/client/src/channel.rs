@@ -267,17 +267,20 @@ impl Channel {
     ///
     /// # Errors
     ///
-    /// [`Error::WouldBlock`], [`Error::TimedOut`], [`Error::Interrupted`]; [`Error::Closed`],
-    /// [`Error::Reset`], [`Error::Broken`] and [`Error::Gone`] if the session ended before that.
+    /// [`Error::NotSent`]; [`Error::WouldBlock`], [`Error::TimedOut`], [`Error::Interrupted`];
+    /// [`Error::Closed`] if the peer has closed without confirming them; [`Error::Reset`],
+    /// [`Error::Broken`] and [`Error::Gone`] once the session has ended, whatever the number.
     pub fn wait_confirmed(&self, number: u64, deadline: Deadline) -> Result<u64> {
         let mut wait = uapi::ivshmem_channel_wait {
             number,
             deadline: deadline.as_nanos(),
             ..Default::default()
         };
-        sys::channel_wait(self.fd.as_fd(), &mut wait)
-            .map_err(|errno| self.error("waiting for a confirmation", errno))?;
-        Ok(wait.confirmed)
+        match sys::channel_wait(self.fd.as_fd(), &mut wait) {
+            Ok(()) => Ok(wait.confirmed),
+            Err(Errno::INVAL) => Err(Error::NotSent { number }),
+            Err(errno) => Err(self.error("waiting for a confirmation", errno)),
+        }
     }
 
     /// Tells the peer that all received messages up to `number` have been dealt with. Needs

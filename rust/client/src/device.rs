@@ -243,7 +243,8 @@ impl Device {
     ///
     /// # Errors
     ///
-    /// [`Error::NoSuchChannel`], [`Error::Busy`], [`Error::ReadOnly`], [`Error::Gone`].
+    /// [`Error::NoSuchChannel`], [`Error::NoRoomForChannels`], [`Error::Busy`],
+    /// [`Error::ReadOnly`], [`Error::Gone`].
     pub fn connect(&self, peer: u32, options: ConnectOptions) -> Result<Channel> {
         let request = options.request(peer);
         match sys::connect(self.fd.as_fd(), request) {
@@ -258,6 +259,7 @@ impl Device {
                 peer,
                 port: request.port,
             }),
+            Err(Errno::OPNOTSUPP) => Err(Error::NoRoomForChannels),
             Err(errno) => Err(Error::from_call("connecting a channel", errno)),
         }
     }

@@ -86,7 +86,7 @@ pub enum Error {
         port: u32,
     },
     /// There is no channel to that peer and port: the peer is ourselves or none of the link, or the
-    /// driver has no such port, or sections of the link are too small for channels.
+    /// driver has no such port.
     #[error(
         "there is no channel to peer {peer}, port {port}: the link has peers 0 to {}, this one is \
          {id}, and this driver has port 0 only",
@@ -102,6 +102,9 @@ pub enum Error {
         /// How many peers there can be.
         max_peers: u32,
     },
+    /// The link has no room for channels.
+    #[error("the output sections of this link are too small for channels")]
+    NoRoomForChannels,
     /// The descriptor is not a channel.
     #[error("the descriptor is not an ivshmem channel (its status call says: {0})")]
     NotAChannel(Errno),
@@ -147,6 +150,12 @@ pub enum Error {
     BufferTooSmall {
         /// The next message's length in bytes.
         size: usize,
+    },
+    /// So many messages were not sent, so nobody can confirm them.
+    #[error("message {number} cannot be waited for: it has not been sent")]
+    NotSent {
+        /// The number given.
+        number: u64,
     },
     /// Messages cannot be acknowledged so.
     #[error(
@@ -225,12 +234,13 @@ impl Error {
             Self::NoSuchPeer { .. } | Self::NoSuchVector { .. } => Some(Errno::NXIO),
             Self::StateOwned | Self::ChannelsOpen { .. } | Self::Busy { .. } => Some(Errno::BUSY),
             Self::NoSuchChannel { .. } => Some(Errno::NXIO),
+            Self::NoRoomForChannels => Some(Errno::OPNOTSUPP),
             Self::NotAChannel(errno) => Some(errno),
             Self::Reset { .. } => Some(Errno::CONNRESET),
             Self::Broken { .. } => Some(Errno::PROTO),
             Self::Closed => Some(Errno::PIPE),
             Self::TooLarge { .. } | Self::BufferTooSmall { .. } => Some(Errno::MSGSIZE),
-            Self::Empty | Self::NotReceived { .. } => Some(Errno::INVAL),
+            Self::Empty | Self::NotSent { .. } | Self::NotReceived { .. } => Some(Errno::INVAL),
             Self::NotWritable { .. } => Some(Errno::ACCESS),
             Self::OutsideRegion { .. } => Some(Errno::NOSPC),
             Self::OutsideMapping { .. } => None,

@@ -51,6 +51,7 @@ const CHANNELS: &[&str] = &[
     "channel-sharing",
     "channel-broken",
     "channel-failures",
+    "channel-seen",
     "channel-removal",
     "channel-power",
     "samples",

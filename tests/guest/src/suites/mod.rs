@@ -142,6 +142,7 @@ pub(crate) const ALL: &[(&str, &[Test])] = &[
     ("channel-broken", channels::broken::TESTS),
     ("channel-failures", channels::failures::TESTS),
     ("channel-removal", channels::removal::TESTS),
+    ("channel-seen", channels::seen::TESTS),
     ("channel-power", channels::removal::POWER),
     ("samples", samples::TESTS),
 ];

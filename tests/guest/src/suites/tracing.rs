@@ -33,10 +33,10 @@ pub(super) const TESTS: &[Test] = &[
 const TRACING: &str = "/sys/kernel/tracing";
 
 /// A trace buffer of our own, with all events of the module on.
-struct Trace(PathBuf);
+pub(super) struct Trace(PathBuf);
 
 impl Trace {
-    fn start() -> Self {
+    pub(super) fn start() -> Self {
         let instance = Path::new(TRACING).join("instances/ivshmem-test");
         fs::create_dir(&instance).expect("a trace instance");
         let trace = Self(instance);
@@ -53,7 +53,7 @@ impl Trace {
     }
 
     /// What was traced of the device `node`: event, then fields other than the device.
-    fn lines(&self, node: &Path) -> Vec<String> {
+    pub(super) fn lines(&self, node: &Path) -> Vec<String> {
         let text = fs::read_to_string(self.0.join("trace")).expect("the trace");
         let device = format!(" device={}", number(node));
         let ours = text.lines().filter(|line| !line.starts_with('#'));
@@ -88,7 +88,7 @@ fn number(node: &Path) -> u32 {
 }
 
 /// Checks that `wanted` were traced in this order, whatever else was.
-fn assert_order(lines: &[String], wanted: &[String]) {
+pub(super) fn assert_order(lines: &[String], wanted: &[String]) {
     let mut rest = lines.iter();
     for line in wanted {
         assert!(

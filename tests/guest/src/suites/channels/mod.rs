@@ -10,6 +10,7 @@ pub(super) mod messages;
 pub(super) mod poll;
 pub(super) mod removal;
 pub(super) mod rules;
+pub(super) mod seen;
 pub(super) mod sessions;
 pub(super) mod sharing;
 

@@ -108,8 +108,6 @@ fn nonblocking_before(env: &Env) {
     assert_eq!(got, Err(Error::WouldBlock));
     assert_eq!(near.next_size(), Ok(None));
     assert_eq!(near.wait_confirmed(0, Deadline::NOW), Ok(0));
-    let got = near.wait_confirmed(1, Deadline::NOW);
-    assert_eq!(got, Err(Error::WouldBlock));
     assert_eq!(near.status().expect("status").sent, 0);
 }
 
@@ -178,7 +176,6 @@ fn restarted(env: &Env) {
         assert_eq!(near.flush(), Err(reset.clone()));
         for deadline in [Deadline::NOW, Deadline::NEVER] {
             assert_eq!(near.wait_confirmed(3, deadline), Err(reset.clone()));
-            assert_eq!(near.wait_confirmed(2, deadline), Ok(2), "that one was");
         }
         near.set_nonblocking(true).expect("fcntl");
         assert_eq!(near.send(b"again"), Err(reset.clone()));
@@ -203,7 +200,7 @@ fn restart_wakes(env: &Env) {
         }),
         (FSYNC, Channel::flush),
         (IOCTL, |near| {
-            near.wait_confirmed(1 << 40, Deadline::NEVER).map(drop)
+            near.wait_confirmed(1, Deadline::NEVER).map(drop)
         }),
         (POLL_CALLS, |near| {
             let ready = near.wait_readable(Deadline::NEVER)?;
