@@ -80,7 +80,7 @@ impl ConnectOptions {
 pub struct Ready {
     /// There is a message to receive, or the end of the session to be told of.
     pub readable: bool,
-    /// The session is up, and there is room: for half of the ring, or for the message that was
+    /// The session is up, and there is room: for half of the ring, and for the message that was
     /// refused last.
     pub writable: bool,
     /// The peer has closed its end. What it sent before can still be received.

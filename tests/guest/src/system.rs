@@ -141,13 +141,16 @@ pub(crate) fn threads_in(calls: &[i64]) -> usize {
     threads_of("self", calls)
 }
 
-/// How many threads of the process `id` sleep in one of the system calls `calls`.
+/// How many threads of the process `id` sleep in one of the system calls `calls`. Who asks is none of them,
+/// though it would find itself reading.
 pub(crate) fn threads_of(id: &str, calls: &[i64]) -> usize {
     let Ok(tasks) = fs::read_dir(format!("/proc/{id}/task")) else {
         return 0;
     };
+    let own = rustix::thread::gettid().as_raw_nonzero().to_string();
     tasks
         .flatten()
+        .filter(|task| task.file_name() != own.as_str())
         .filter(|task| sleeps_in(&task.path(), calls))
         .count()
 }

@@ -2,8 +2,13 @@
 //! What is known after a failure: the rows of the table in Documentation/channels.md, with processes that
 //! die by SIGKILL at the far end, or at the near one.
 
-use super::{becomes, connect_far, connect_near, content, ends_with, up, Ends, Env, Test, SOON};
+use super::{
+    becomes, connect_far, connect_near, content, ends_with, up, while_waiting, Ends, Env, Test,
+    SOON,
+};
 use crate::helpers::{self, Helper};
+use crate::suites::faults::Faulty;
+use crate::system;
 use ivshmem::{Channel, ChannelLink, ConnectOptions, Deadline, Error};
 
 pub(in super::super) const TESTS: &[Test] = &[
@@ -27,6 +32,11 @@ pub(in super::super) const TESTS: &[Test] = &[
         "the receiver dies after acknowledging: confirmed",
         dies_after_ack,
     ),
+    Test::two_peers(
+        "lost doorbells: messages, room and confirmations are found nevertheless",
+        lost_doorbells,
+    )
+    .only_if(|plan| plan.devices.len() >= 2 && super::super::interrupts(plan)),
 ];
 
 /// A process with the far end that carries out `script`.
@@ -114,4 +124,43 @@ fn dies_after_ack(env: &Env) {
     let far = connect_far(env, ConnectOptions::new());
     up(&near);
     assert_eq!(far.next_size(), Ok(None), "nothing is left over");
+}
+
+fn lost_doorbells(env: &Env) {
+    let ends = || ends_with(env, ConnectOptions::new(), ConnectOptions::new());
+    let Ends { near, far } = ends();
+    let lose = |peer: u32| Faulty::begin(env, &format!("lose {peer} 1"));
+    let (own, other) = (env.expected().peer, env.other_expected().peer);
+    for number in 1..=3 {
+        // The one that tells of the message, then the one that tells of its confirmation.
+        let (got, ()) = while_waiting(
+            super::READ,
+            || far.receive(&mut [0; 1000]),
+            || {
+                let faulty = lose(other);
+                near.send(&content(number)).expect("send");
+                assert!(
+                    system::wait_until(SOON, || env.model("status").is_empty()),
+                    "nobody rang"
+                );
+                faulty.end();
+            },
+        );
+        assert_eq!(got, Ok(Some(content(number).len())));
+        near.send(&content(number)).expect("send");
+        let (got, ()) = while_waiting(
+            super::FSYNC,
+            || near.flush(),
+            || {
+                let faulty = lose(own);
+                far.receive_message().expect("receive");
+                assert!(
+                    system::wait_until(SOON, || env.model("status").is_empty()),
+                    "nobody rang"
+                );
+                faulty.end();
+            },
+        );
+        assert_eq!(got, Ok(()));
+    }
 }
