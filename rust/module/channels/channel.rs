@@ -60,6 +60,8 @@ pub(super) struct State {
     pub(super) asked: u64,
     /// Who wants to be told of confirmations.
     pub(super) eventfd: Option<EventFd>,
+    /// How many of them it has been told of, whoever has found them.
+    told_confirmed: u64,
     /// How it was when programs and the log were last told.
     told: session::Link,
 }
@@ -127,6 +129,7 @@ impl Channel {
             refused: 0,
             asked: 0,
             eventfd: None,
+            told_confirmed: 0,
         };
         Arc::pin_init(
             try_pin_init!(Self {
@@ -202,7 +205,7 @@ impl Channel {
                 let _ = state.session.peer_is_absent(memory);
             }
             let ring = state.session.look(memory).unwrap_or(false);
-            let ring = state.tell_eventfd(memory) | ring;
+            let ring = state.await_for_eventfd(memory) | ring;
             self.tell(&mut state);
             (ring, state.session.peer_vector())
         };
@@ -219,8 +222,15 @@ impl Channel {
             .step(|state, memory| Outcome::new((), state.session.look(memory).unwrap_or(false)));
     }
 
-    /// Takes notice of how the link is now.
+    /// Takes notice of how far the peer has come, and of how the link is now.
     fn tell(&self, state: &mut State) {
+        let (_, confirmed) = state.session.sent();
+        if confirmed > state.told_confirmed {
+            state.told_confirmed = confirmed;
+            if let Some(eventfd) = &state.eventfd {
+                eventfd.signal();
+            }
+        }
         let now = state.session.link();
         if now == state.told {
             return;

@@ -35,8 +35,14 @@ impl State {
     /// Whether the peer has confirmed up to `number`, or never will; if it is neither, it is asked to say so when it
     /// has (rule W2).
     ///
-    /// There is one word to ask with, so the nearest number is what is asked for.
-    fn await_confirmation(&mut self, memory: &SharedMemory, number: u64) -> Option<Answer> {
+    /// There is one word to ask with, so the nearest number that somebody wants is what is asked for; whose
+    /// eventfd is counted up wants each, unless this is to be the `last` look.
+    fn await_confirmation(
+        &mut self,
+        memory: &SharedMemory,
+        number: u64,
+        last: bool,
+    ) -> Option<Answer> {
         if let session::Link::Ended(why) = self.session.link() {
             return Some(Answer::Never(failure(why)));
         }
@@ -44,7 +50,9 @@ impl State {
             return Some(Answer::Confirmed);
         }
         let confirmed = self.session.sent().1;
-        let nearest = if self.asked > confirmed {
+        let nearest = if self.eventfd.is_some() && !last {
+            confirmed + 1
+        } else if self.asked > confirmed {
             self.asked.min(number)
         } else {
             number
@@ -71,8 +79,8 @@ impl State {
 
     /// Likewise, until there is nothing left to ask.
     fn confirmation(&mut self, memory: &SharedMemory, number: u64) -> Option<Answer> {
-        for _ in 0..LOOKS_MAX {
-            if let Some(answer) = self.await_confirmation(memory, number) {
+        for look in 1..=LOOKS_MAX {
+            if let Some(answer) = self.await_confirmation(memory, number, look == LOOKS_MAX) {
                 return Some(answer);
             }
             if self.asked != 0 {
@@ -82,31 +90,26 @@ impl State {
         None
     }
 
-    /// Counts the eventfd up if there are new confirmations, and asks for the next. Whether the peer is to be
-    /// rung: never.
-    pub(super) fn tell_eventfd(&mut self, memory: &SharedMemory) -> bool {
+    /// If there is an eventfd, looks for new confirmations, which count it up, and asks for the next. Whether the
+    /// peer is to be rung: never.
+    pub(super) fn await_for_eventfd(&mut self, memory: &SharedMemory) -> bool {
         if self.eventfd.is_none() || !self.session.is_up() {
             return false;
         }
-        let before = self.session.sent().1;
-        for _ in 0..LOOKS_MAX {
-            let next = self.session.sent().1 + 1;
+        // The two last looks: if the peer confirms as fast as we look, its last one is enough; and one for which
+        // there is no message yet cannot be there.
+        for look in 0..LOOKS_MAX + 2 {
+            let (sent, confirmed) = self.session.sent();
+            let next = if look < LOOKS_MAX {
+                confirmed + 1
+            } else {
+                sent.max(confirmed + 1)
+            };
             self.asked = next;
             // Its end is told of elsewhere.
-            if !self
-                .session
-                .await_confirmation(memory, next)
-                .unwrap_or(false)
-            {
+            let there = self.session.await_confirmation(memory, next);
+            if !there.unwrap_or(false) || self.session.sent().1 < next {
                 break;
-            }
-            if self.session.sent().1 < next {
-                break;
-            }
-        }
-        if self.session.sent().1 > before {
-            if let Some(eventfd) = &self.eventfd {
-                eventfd.signal();
             }
         }
         false
@@ -176,7 +179,7 @@ impl Channel {
             if let (true, Some(eventfd)) = (ended, &state.eventfd) {
                 eventfd.signal();
             }
-            Outcome::new((), state.tell_eventfd(memory))
+            Outcome::new((), state.await_for_eventfd(memory))
         })
         // The one before is let go here, without the lock.
     }
