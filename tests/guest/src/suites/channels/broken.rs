@@ -237,16 +237,25 @@ fn positions(env: &Env) {
             by_hand::WRITTEN,
             RING + 8,
         ),
-        ("consumed what was not written", by_hand::CONSUMED, 8),
-        ("consumed inside a record", by_hand::CONSUMED, 4),
-        (
-            "consumed beyond all positions",
-            by_hand::CONSUMED,
-            0xffff_fff8,
-        ),
     ] {
         breaks(env, what, |_, hand| hand.put(field, value));
     }
+    // Who has room does not look how much has been consumed.
+    for (what, value) in [
+        ("consumed inside a record", 4),
+        ("consumed beyond all positions", 0xffff_fff8),
+    ] {
+        breaks(env, what, |near, hand| {
+            super::fill(near, 16);
+            hand.put(by_hand::CONSUMED, value);
+        });
+    }
+    breaks(env, "consumed what was not written", |near, hand| {
+        super::fill(near, 16);
+        let positions = 2 * hand.get(by_hand::RING_SIZE);
+        let beyond = (hand.get(by_hand::WRITTEN) + 8) % positions;
+        hand.put(by_hand::CONSUMED, beyond);
+    });
 }
 
 fn records(env: &Env) {

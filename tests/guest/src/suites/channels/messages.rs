@@ -12,6 +12,7 @@ use rustix::fs::OFlags;
 use rustix::io::{Errno, FdFlags};
 use std::io::{IoSlice, IoSliceMut};
 use std::os::fd::AsFd;
+use std::time::{Duration, Instant};
 
 pub(in super::super) const TESTS: &[Test] = &[
     Test::two_peers(
@@ -236,15 +237,24 @@ fn nonblocking(env: &Env) {
 }
 
 fn read_waits(env: &Env) {
+    const COUNT: u32 = 20;
     let Ends { near, far } = ends(env);
-    for number in 1..=20 {
-        let (got, ()) = while_waiting(
+    let mut waited = Duration::ZERO;
+    for number in 1..=COUNT.into() {
+        let ((got, woken), sent) = while_waiting(
             READ,
-            || far.receive(&mut [0; 1000]),
-            || near.send(&content(number)).expect("send"),
+            || (far.receive(&mut [0; 1000]), Instant::now()),
+            || {
+                let now = Instant::now();
+                near.send(&content(number)).expect("send");
+                now
+            },
         );
         assert_eq!(got, Ok(Some(content(number).len())));
+        waited += woken.saturating_duration_since(sent);
     }
+    // A look once a second finds what nobody was told of; all of them would come from there then.
+    assert!(waited < COUNT * Duration::from_millis(300), "{waited:?}");
 }
 
 fn write_waits(env: &Env) {
