@@ -85,6 +85,20 @@ const SOURCES: &[Source] = &[
         ],
     },
     Source {
+        title: "Channels",
+        layer: "guest",
+        files: &[
+            "tests/guest/src/suites/channels/messages.rs",
+            "tests/guest/src/suites/channels/confirm.rs",
+            "tests/guest/src/suites/channels/sessions.rs",
+            "tests/guest/src/suites/channels/rules.rs",
+            "tests/guest/src/suites/channels/sharing.rs",
+            "tests/guest/src/suites/channels/broken.rs",
+            "tests/guest/src/suites/channels/removal.rs",
+            "tests/guest/src/suites/samples.rs",
+        ],
+    },
+    Source {
         title: "Rights",
         layer: "guest",
         files: &[
