@@ -24,11 +24,11 @@ pub(in super::super) const TESTS: &[Test] = &[
         "fsync of what nobody has sent returns at once",
         flush_nothing,
     ),
+    // bad input: waiting for the confirmation of a message that was not sent => `EINVAL`
     Test::two_peers(
         "waiting for a confirmation: at once, until a deadline, without limit",
         wait,
     ),
-    // bad input: waiting for the confirmation of a message that was not sent => `EINVAL`
     // bad input: waiting for a confirmation that does not come => `EAGAIN`, or `ETIMEDOUT` not before the deadline; the number of confirmed messages is stored too
     Test::two_peers(
         "a wait that fails tells how many were confirmed",

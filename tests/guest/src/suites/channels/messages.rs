@@ -47,6 +47,7 @@ pub(in super::super) const TESTS: &[Test] = &[
         "readv and writev: one message, whatever its parts",
         vectors,
     ),
+    // bad input: reading without a message, or writing without room, with O_NONBLOCK => `EAGAIN`
     Test::two_peers(
         "O_NONBLOCK: EAGAIN without a message and without room, by connect and by fcntl",
         nonblocking,
