@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0 WITH Linux-syscall-note
 // Generated from include/uapi/linux/ivshmem.h; see uapi/mod.rs. Do not edit.
 
-pub const IVSHMEM_ABI_VERSION: u32 = 0;
+pub const IVSHMEM_ABI_VERSION: u32 = 1;
 pub const IVSHMEM_IOC_MAGIC: u32 = 233;
 pub const IVSHMEM_DEADLINE_NOW: u32 = 0;
 pub const IVSHMEM_SECTION_READ: u32 = 1;
