@@ -89,6 +89,7 @@ const SOURCES: &[Source] = &[
         layer: "guest",
         files: &[
             "tests/guest/src/suites/channels/messages.rs",
+            "tests/guest/src/suites/channels/nowait.rs",
             "tests/guest/src/suites/channels/confirm.rs",
             "tests/guest/src/suites/channels/sessions.rs",
             "tests/guest/src/suites/channels/rules.rs",

@@ -45,6 +45,7 @@ const CORE: &[&str] = &["info", "ioctl", "state", "events", "poll"];
 const CHANNELS: &[&str] = &[
     "channel-messages",
     "channel-poll",
+    "channel-nowait",
     "channel-confirm",
     "channel-sessions",
     "channel-rules",

@@ -135,6 +135,7 @@ pub(crate) const ALL: &[(&str, &[Test])] = &[
     ("malformed", malformed::TESTS),
     ("channel-messages", channels::messages::TESTS),
     ("channel-poll", channels::poll::TESTS),
+    ("channel-nowait", channels::nowait::TESTS),
     ("channel-confirm", channels::confirm::TESTS),
     ("channel-sessions", channels::sessions::TESTS),
     ("channel-rules", channels::rules::TESTS),

@@ -52,7 +52,7 @@ pub(super) const TESTS: &[Test] = &[
 const GONE: usize = (libc::EPOLLHUP | libc::EPOLLERR) as usize;
 
 /// Memory for requests, which stays for ever.
-fn memory(length: usize, value: u32) -> &'static Map {
+pub(super) fn memory(length: usize, value: u32) -> &'static Map {
     let rights = libc::PROT_READ | libc::PROT_WRITE;
     let map = raw::mmap(None, 0, length, rights, libc::MAP_PRIVATE).expect("memory");
     for offset in (0..length).step_by(4) {
@@ -62,7 +62,7 @@ fn memory(length: usize, value: u32) -> &'static Map {
 }
 
 /// Threads that io_uring has started because a request could not be carried out at once.
-fn workers() -> usize {
+pub(super) fn workers() -> usize {
     let tasks = fs::read_dir("/proc/self/task").expect("tasks");
     let name = |task: fs::DirEntry| fs::read_to_string(task.path().join("comm"));
     let names = tasks.flatten().filter_map(|task| name(task).ok());

@@ -60,14 +60,14 @@ pub(super) fn sleep() {
 }
 
 /// Switches a CPU on or off.
-fn set_online(cpu: &Path, online: bool) {
+pub(super) fn set_online(cpu: &Path, online: bool) {
     let path = cpu.join("online");
     let text = if online { "1" } else { "0" };
     fs::write(&path, text).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
 }
 
 /// CPUs that can be switched off: not all have a switch.
-fn cpus() -> Vec<PathBuf> {
+pub(super) fn cpus() -> Vec<PathBuf> {
     let entries = fs::read_dir("/sys/devices/system/cpu").expect("CPUs");
     entries
         .flatten()

@@ -7,6 +7,7 @@ pub(super) mod by_hand;
 pub(super) mod confirm;
 pub(super) mod failures;
 pub(super) mod messages;
+pub(super) mod nowait;
 pub(super) mod poll;
 pub(super) mod removal;
 pub(super) mod rules;

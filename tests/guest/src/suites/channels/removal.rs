@@ -50,6 +50,10 @@ pub(in super::super) const POWER: &[Test] = &[
         "suspend and resume: who waits on a channel goes on waiting",
         sleep_while_waiting,
     ),
+    Test::two_peers(
+        "CPUs go offline and come back while messages flow: none is lost, nobody sleeps for ever",
+        cpus_come_and_go,
+    ),
 ];
 
 fn unbind(env: &Env) {
@@ -249,4 +253,35 @@ fn sleep_while_waiting(env: &Env) {
     );
     assert_eq!((got, &buffer[..12]), (Ok(Some(12)), &b"good morning"[..]));
     near.flush().expect("confirmed");
+}
+
+fn cpus_come_and_go(env: &Env) {
+    const CYCLES: u32 = 3;
+    let Ends { near, far } = ends(env);
+    let cpus = power::cpus();
+    std::thread::scope(|scope| {
+        let switch = scope.spawn(|| {
+            for cpu in (0..CYCLES).flat_map(|_| &cpus) {
+                power::set_online(cpu, false);
+                power::set_online(cpu, true);
+            }
+        });
+        let far = scope.spawn(|| {
+            let mut number = 0;
+            while let Some(message) = far.receive_message().expect("receive") {
+                number += 1;
+                assert!(message == content(number), "message {number}");
+            }
+            number
+        });
+        let mut number = 0;
+        while number < 50 || !switch.is_finished() {
+            number += 1;
+            near.send(&content(number)).expect("send");
+            near.flush().expect("confirmed");
+        }
+        drop(near);
+        assert_eq!(far.join().expect("the far end"), number);
+        switch.join().expect("CPUs can be switched");
+    });
 }
