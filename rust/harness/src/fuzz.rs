@@ -3,7 +3,7 @@
 
 mod done;
 
-use crate::boot::{guest_spec, initramfs, judge, Links};
+use crate::boot::{guest_spec, initramfs, judge, Links, CALM_TIMER};
 use crate::kernel::Kernel;
 use crate::process::{check_interrupted, wait_for};
 use crate::progress::Step;
@@ -20,11 +20,14 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 /// Operations of a guest, at most. The number depends on nothing, so that a guest can be repeated.
-const GUEST: u64 = 250_000;
+const GUEST: u64 = 1_000_000;
 /// Seconds of a guest, at most, before patience.
-const GUEST_TIME: u64 = 400;
+const GUEST_TIME: u64 = 1200;
 /// Operations if neither they nor a time is given.
 const SHORT: u64 = 60_000;
+
+/// Of so many guests one of each kind watches for memory that is lost: that takes more time than all operations do.
+const LEAK_ROUND: u64 = 16;
 
 /// Name of the link with a hostile device.
 const HOSTILE: &str = "hostile device";
@@ -41,6 +44,9 @@ pub(crate) struct Amount {
     /// Where to begin; the same seed makes the same operations [default: another one each time]
     #[arg(long, value_name = "S")]
     seed: Option<u64>,
+    /// Processors of each guest
+    #[arg(long, value_name = "N", default_value_t = 2, value_parser = clap::value_parser!(u32).range(1..=8))]
+    cpus: u32,
     /// Print how often each operation ended with which error
     #[arg(long)]
     histogram: bool,
@@ -83,6 +89,25 @@ fn devices(link: &DevicePlan) -> Vec<DevicePlan> {
     vec![device(0), device(1)]
 }
 
+/// What a guest is like beside its devices.
+struct How {
+    cpus: u32,
+    /// kmemleak is on.
+    watches_leaks: bool,
+}
+
+impl How {
+    /// For the kernel's command line.
+    fn words(&self) -> String {
+        let leaks = if self.watches_leaks {
+            ""
+        } else {
+            " kmemleak=off"
+        };
+        format!("{CALM_TIMER}{leaks}")
+    }
+}
+
 /// Runs guests until all is done; the results of each.
 pub(crate) fn run(settings: &Settings, amount: &Amount) -> Result<Vec<TestResult>> {
     let kernel = settings.kernel()?;
@@ -118,6 +143,10 @@ pub(crate) fn run(settings: &Settings, amount: &Amount) -> Result<Vec<TestResult
         if *kind == HOSTILE {
             arguments.push("hostile".into());
         }
+        let how = How {
+            cpus: amount.cpus,
+            watches_leaks: all.guests % LEAK_ROUND < links().len() as u64,
+        };
         let plan = Plan {
             run: "fuzz".into(),
             arguments,
@@ -125,7 +154,7 @@ pub(crate) fn run(settings: &Settings, amount: &Amount) -> Result<Vec<TestResult
             patience: settings.patience,
         };
         let name = format!("seed {seed}, {kind}");
-        let (mut own, done) = guest(settings, &kernel, &folder, &archive, &plan, &name)?;
+        let (mut own, done) = guest(settings, &kernel, &folder, &archive, &plan, &name, &how)?;
         let has_failed = own.iter().any(TestResult::has_failed);
         if has_failed {
             let again = format!("to repeat it: make fuzz SEED={seed} OPS={}", each * 4);
@@ -157,10 +186,13 @@ fn guest(
     archive: &Path,
     plan: &Plan,
     name: &str,
+    how: &How,
 ) -> Result<(Vec<TestResult>, Done)> {
     let step = Step::begin(format!("fuzz ({name})"), settings.verbose);
     let links = Links::start(settings, folder, &plan.devices)?;
     let mut spec = guest_spec("guest", kernel, archive, plan, &links);
+    spec.cpus = Some(how.cpus);
+    spec.words = format!("{} {}", spec.words, how.words());
     spec.prefix = settings.verbose.then(|| "guest | ".into());
     let mut guest = Guest::start(settings, folder, &spec)?;
     let limit = settings.limit() + Duration::from_secs(GUEST_TIME) * settings.patience;

@@ -42,6 +42,8 @@ pub(crate) struct GuestSpec {
     pub(crate) initramfs: Option<PathBuf>,
     /// Words for the command line.
     pub(crate) words: String,
+    /// Processors of a Linux guest, if not 2.
+    pub(crate) cpus: Option<u32>,
     /// Slots and sockets of IVSHMEM devices.
     pub(crate) devices: Vec<(u8, PathBuf)>,
     /// Milliseconds that QEMU waits for an answer of the device model, if not minutes. One that
@@ -173,8 +175,9 @@ pub(crate) fn command(settings: &Settings, spec: &GuestSpec) -> Result<Command> 
     match &spec.initramfs {
         Some(initramfs) => {
             let line = linux_command_line(spec)?;
+            let cpus = spec.cpus.unwrap_or(2).to_string();
             command
-                .args(["-smp", "2", "-append", &line, "-initrd"])
+                .args(["-smp", &cpus, "-append", &line, "-initrd"])
                 .arg(initramfs);
         }
         None => {

@@ -2,7 +2,7 @@
 //! `soak`: a guest in which the device goes and comes back, many times, under a process that has
 //! everything open.
 
-use crate::boot::{guest_spec, initramfs, judge, Links};
+use crate::boot::{guest_spec, initramfs, judge, Links, CALM_TIMER};
 use crate::process::{check_interrupted, wait_for};
 use crate::progress::Step;
 use crate::qemu::Guest;
@@ -41,6 +41,7 @@ pub(crate) fn run(settings: &Settings, cycles: u64) -> Result<Vec<TestResult>> {
     );
     let links = Links::start(settings, &folder, &plan.devices)?;
     let mut spec = guest_spec("guest", &kernel, &archive, &plan, &links);
+    spec.words = format!("{} {CALM_TIMER}", spec.words);
     spec.prefix = settings.verbose.then(|| "guest | ".into());
     let mut guest = Guest::start(settings, &folder, &spec)?;
     let cycles = u32::try_from(2 * cycles).unwrap_or(u32::MAX);

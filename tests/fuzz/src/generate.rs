@@ -19,70 +19,72 @@ const AREA: u64 = 16;
 
 type Make = fn(&mut Random, &Facts) -> Op;
 
-/// How often each kind comes, in parts of their sum.
+/// How often each kind comes, in parts of their sum. Calls of the device's own are most of them: on a kernel with all
+/// checkers, what changes a process's memory takes ten times as long as they do, a look into /proc or sysfs fifty
+/// times, a fork five hundred times. Those are rare, so that a long run does many of all.
 const WEIGHTS: &[(u64, Make)] = &[
-    (60, open),
-    (10, |r, _| Op::Close { slot: slot(r) }),
-    (10, dup),
-    (90, read),
-    (90, write),
-    (25, seek),
-    (60, map),
-    (3, map_huge),
-    (10, |r, _| Op::MapPlain { at: pages(r) }),
-    (15, |r, _| Op::Unmap { at: pages(r) }),
-    (25, |r, _| Op::Protect {
+    (200, open),
+    (60, |r, _| Op::Close { slot: slot(r) }),
+    (60, dup),
+    (900, read),
+    (900, write),
+    (250, seek),
+    (120, map),
+    (10, map_huge),
+    (15, |r, _| Op::MapPlain { at: pages(r) }),
+    (25, |r, _| Op::Unmap { at: pages(r) }),
+    (40, |r, _| Op::Protect {
         at: pages(r),
         rights: rights(r),
     }),
-    (12, |r, _| Op::Remap {
+    (15, |r, _| Op::Remap {
         from: pages(r),
         to: pages(r),
     }),
-    (25, advise),
-    (5, |r, _| Op::SyncMap {
+    (40, advise),
+    (15, |r, _| Op::SyncMap {
         at: pages(r),
         flags: r.below(8) as i32,
     }),
-    (60, |r, _| Op::Load { at: arena(r) }),
-    (60, |r, _| Op::Store {
+    (200, |r, _| Op::Load { at: arena(r) }),
+    (200, |r, _| Op::Store {
         at: arena(r),
         value: r.any() as u32,
     }),
-    (40, poll),
-    (10, |r, _| Op::Select {
+    (400, poll),
+    (100, |r, _| Op::Select {
         slot: slot(r),
         other: slot(r),
         wait: wait(r),
     }),
-    (25, epoll_ctl),
-    (25, epoll_wait),
-    (15, calls::info),
-    (20, calls::get_state),
-    (50, calls::set_state),
-    (70, calls::doorbell),
-    (90, calls::events),
-    (30, calls::subscribe),
-    (30, calls::eventfd),
-    (25, calls::other),
-    (15, |r, _| Op::EventFd {
+    (100, epoll_ctl),
+    (100, epoll_wait),
+    (150, calls::info),
+    (200, calls::get_state),
+    (500, calls::set_state),
+    (700, calls::doorbell),
+    (900, calls::events),
+    (300, calls::subscribe),
+    (300, calls::eventfd),
+    (250, calls::other),
+    (150, |r, _| Op::EventFd {
         index: r.below(EVENTFDS.into()) as u8,
         what: r.below(16) as u8,
     }),
-    (12, fcntl),
-    (8, |r, _| Op::Sync {
+    (120, fcntl),
+    (80, |r, _| Op::Sync {
         slot: slot(r),
         what: r.below(3) as u8,
     }),
-    (12, splice),
-    (10, send_file),
-    (4, |r, _| Op::Stat { slot: slot(r) }),
-    (8, no_file),
-    (6, |r, _| Op::Pass {
+    (120, splice),
+    (100, send_file),
+    (40, |r, _| Op::Stat { slot: slot(r) }),
+    (80, no_file),
+    (15, |r, _| Op::Pass {
         slot: slot(r),
         process: r.below(2) as u8,
     }),
-    (6, |_, _| Op::Receive),
+    (15, |_, _| Op::Receive),
     (1, |r, _| Op::Fork {
         slot: slot(r),
         at: [0; 4].map(|_| arena(r)),
@@ -91,7 +93,7 @@ const WEIGHTS: &[(u64, Make)] = &[
     (5, |r, _| Op::SysRead {
         path: r.any() as u16,
     }),
-    (1, |r, _| Op::SysWrite {
+    (2, |r, _| Op::SysWrite {
         path: r.any() as u16,
         garbage: r.any(),
     }),
@@ -125,10 +127,11 @@ fn arena(r: &mut Random) -> u32 {
 fn pages(r: &mut Random) -> Pages {
     let area = r.below(AREAS) * AREA;
     let inside = if r.one_in(2) { 0 } else { r.below(AREA) };
-    let count = if r.one_in(4) {
-        AREA - inside
-    } else {
-        1 + r.below(AREA - inside)
+    // Mostly few: each page costs.
+    let count = match r.below(16) {
+        0 => AREA - inside,
+        1 | 2 => 1 + r.below(AREA - inside),
+        _ => (1 + r.below(3)).min(AREA - inside),
     };
     Pages {
         first: (area + inside) as u16,
@@ -145,10 +148,11 @@ fn buffer(r: &mut Random) -> Buffer {
 }
 
 fn wait(r: &mut Random) -> Wait {
-    match r.below(64) {
+    match r.below(256) {
+        // Until the watchdog, or somebody's event.
         0 => Wait::Never,
-        1 => Wait::At(r.magnitude()),
-        2..=11 => Wait::Micros(r.below(2000) as u32),
+        1..=4 => Wait::At(r.magnitude()),
+        5..=30 => Wait::Micros(r.below(1000) as u32),
         _ => Wait::Now,
     }
 }
@@ -478,18 +482,18 @@ mod tests {
     #[test]
     fn every_kind_comes() {
         let mut seen = vec![0; Kind::ALL.len()];
-        for number in 0..100_000 {
+        for number in 0..1_000_000 {
             seen[generate(1, 0, number, &facts()).kind() as usize] += 1;
         }
         for (kind, count) in Kind::ALL.iter().zip(seen) {
-            assert!(count > 20, "{}: {count}", kind.name());
+            assert!(count > 50, "{}: {count}", kind.name());
         }
     }
 
     #[test]
     fn advice_that_harms_the_kernel_without_a_device_never_comes() {
         let mut seen = 0;
-        for number in 0..100_000 {
+        for number in 0..500_000 {
             if let Op::Advise { advice, .. } = generate(1, 0, number, &facts()) {
                 assert!(![100, 101, libc::MADV_WIPEONFORK].contains(&advice));
                 seen += 1;

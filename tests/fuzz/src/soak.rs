@@ -11,6 +11,7 @@ use std::fs::File;
 use std::io;
 use std::os::fd::{AsFd, AsRawFd};
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Condvar, Mutex, PoisonError};
 use std::time::Duration;
 
 /// Stops a run with a reason.
@@ -113,11 +114,12 @@ impl Board {
 pub fn run(board: &str, node: &str, peer: &str) -> Result<(), Failure> {
     let board = Board::open(board)?;
     let arena = Arena::new()?;
+    let arrival = Arrival::default();
     std::thread::scope(|scope| {
         for &role in Role::ALL {
-            let board = &board;
+            let (board, arrival) = (&board, &arrival);
             scope.spawn(move || {
-                if let Err(error) = play(role, board, node, arena) {
+                if let Err(error) = play(role, board, arrival, node, arena) {
                     eprintln!("the thread that {}: {error}", role.name());
                     std::process::exit(1);
                 }
@@ -149,11 +151,17 @@ fn disturb(board: &Board, peer: &str) -> Result<(), Failure> {
 }
 
 /// A role's life.
-fn play(role: Role, board: &Board, node: &str, arena: Arena) -> Result<(), Failure> {
+fn play(
+    role: Role,
+    board: &Board,
+    arrival: &Arrival,
+    node: &str,
+    arena: Arena,
+) -> Result<(), Failure> {
     board
         .word(role, 2)
         .store(sys::gettid() as u64, Ordering::Release);
-    while let Some(device) = open(board, node)? {
+    while let Some(device) = arrival.open(role, board, node)? {
         let ready = || {
             board.word(role, 0).fetch_add(1, Ordering::AcqRel);
         };
@@ -178,16 +186,46 @@ fn play(role: Role, board: &Board, node: &str, arena: Arena) -> Result<(), Failu
     Ok(())
 }
 
-/// Opens the device when it is there; none if that is not to be waited for.
-fn open(board: &Board, node: &str) -> Result<Option<Device>, Failure> {
-    while !board.is_stopped() {
-        match Device::open(node) {
-            Ok(device) => return Ok(Some(device)),
-            Err(error) if is_away(&error) => std::thread::sleep(Duration::from_millis(1)),
-            Err(error) => return Err(error.into()),
+/// That the device is back. One role looks for it, [`Role::Opener`], and wakes the others: if all of them looked, that
+/// would take most of the time in which it comes.
+#[derive(Debug, Default)]
+struct Arrival {
+    guard: Mutex<()>,
+    came: Condvar,
+}
+
+impl Arrival {
+    /// How often somebody looks.
+    const LOOK: Duration = Duration::from_millis(2);
+    /// How long others wait at most: they may begin to wait a little too late.
+    const WAIT: Duration = Duration::from_millis(100);
+
+    /// Waits for it for a while.
+    fn wait(&self, role: Role) {
+        if role == Role::Opener {
+            std::thread::sleep(Self::LOOK);
+            return;
         }
+        // Nobody panics with it, and nothing is guarded.
+        let guard = self.guard.lock().unwrap_or_else(PoisonError::into_inner);
+        drop(self.came.wait_timeout(guard, Self::WAIT));
     }
-    Ok(None)
+
+    /// Opens the device when it is there; none if that is not to be waited for.
+    fn open(&self, role: Role, board: &Board, node: &str) -> Result<Option<Device>, Failure> {
+        while !board.is_stopped() {
+            match Device::open(node) {
+                Ok(device) => {
+                    self.came.notify_all();
+                    return Ok(Some(device));
+                }
+                Err(error) if is_away(&error) => self.wait(role),
+                Err(error) => return Err(error.into()),
+            }
+        }
+        self.came.notify_all();
+        Ok(None)
+    }
 }
 
 /// Whether a call failed as there is no device now: no node, or one that leads nowhere.

@@ -24,7 +24,7 @@ pub struct Tally(Shared);
 
 impl Tally {
     /// Number of words.
-    const WORDS: usize = HEAD + THREADS + Kind::ALL.len() * ERRNOS;
+    const WORDS: usize = HEAD + THREADS + Kind::ALL.len() * (ERRNOS + 1);
 
     /// Makes a file for them, all 0.
     ///
@@ -67,11 +67,18 @@ impl Tally {
         self.get(STOP) != 0
     }
 
-    /// An operation has ended.
-    pub(crate) fn count(&self, thread: usize, kind: Kind, result: i64) {
+    /// Index of the time of all operations of `kind`.
+    fn time(kind: Kind) -> usize {
+        HEAD + THREADS + Kind::ALL.len() * ERRNOS + kind as usize
+    }
+
+    /// An operation has ended, after so many nanoseconds.
+    pub(crate) fn count(&self, thread: usize, kind: Kind, result: i64, nanoseconds: u64) {
         let errno = if result < 0 { (-result) as usize } else { 0 };
         let cell = HEAD + THREADS + kind as usize * ERRNOS + errno.min(ERRNOS - 1);
         self.word(cell).fetch_add(1, Ordering::Relaxed);
+        self.word(Self::time(kind))
+            .fetch_add(nanoseconds, Ordering::Relaxed);
         self.word(HEAD + thread % THREADS)
             .fetch_add(1, Ordering::Relaxed);
     }
@@ -92,6 +99,12 @@ impl Tally {
     #[must_use]
     pub fn outcomes(&self, kind: Kind, errno: usize) -> u64 {
         self.get(HEAD + THREADS + kind as usize * ERRNOS + errno)
+    }
+
+    /// Nanoseconds of all operations of `kind`, in all threads.
+    #[must_use]
+    pub fn nanoseconds(&self, kind: Kind) -> u64 {
+        self.get(Self::time(kind))
     }
 
     pub(crate) fn add_signals(&self, [bus, segv]: [u64; 2]) {

@@ -39,7 +39,7 @@ pub struct Job {
 }
 
 /// How often the watchdog looks.
-const LOOK: Duration = Duration::from_millis(100);
+const LOOK: Duration = Duration::from_millis(50);
 /// Failures that end the process, to tell of several at once.
 const TOLD: u64 = 10;
 
@@ -276,8 +276,10 @@ impl Process<'_> {
                 break;
             }
             let op = generate(self.job.seed, global as u64, number, self.facts);
+            let begin = sys::now();
             let result = executor.run(&op);
-            self.tally.count(global, op.kind(), result);
+            let time = sys::now() - begin;
+            self.tally.count(global, op.kind(), result, time);
             if !self.job.is_hostile && !expect(&op, self.facts).allows(result) {
                 self.fail(global, number, &op, result);
             }

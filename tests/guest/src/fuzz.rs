@@ -26,7 +26,7 @@ const PROCESSES: usize = 2;
 /// Threads of each.
 const THREADS: usize = 3;
 /// Operations of a thread in a batch, at most.
-const BATCH: u64 = 5000;
+const BATCH: u64 = 20_000;
 /// Where the counts are.
 const TALLY: &str = "/tmp/fuzz-tally";
 /// Longest time of a single operation, before patience.
@@ -119,7 +119,7 @@ fn batch(
     let mut ends: Vec<Option<ExitStatus>> = vec![None; PROCESSES];
     let mut moved = (tally.total(), Instant::now());
     while ends.iter().any(Option::is_none) {
-        std::thread::sleep(Duration::from_millis(5));
+        std::thread::sleep(Duration::from_millis(20));
         for (worker, end) in workers.iter_mut().zip(&mut ends) {
             *end = worker.try_wait()?;
         }
@@ -224,6 +224,8 @@ fn tell(report: &mut Report, tally: &Tally, disturber: &Disturber) -> Result<(),
             .map(|(errno, count)| format!("{errno}:{count}"))
             .collect();
         report.comment(&format!("fuzz kind {} {}", kind.name(), counts.join(" ")))?;
+        let milliseconds = tally.nanoseconds(kind) / 1_000_000;
+        report.comment(&format!("fuzz time {} {milliseconds}", kind.name()))?;
     }
     let [bus, segv] = tally.signals();
     report.comment(&format!("fuzz also SIGBUS {bus}"))?;

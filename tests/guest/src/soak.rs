@@ -79,8 +79,11 @@ pub(crate) fn run(plan: &Plan, report: &mut Report) -> Result<(), Failure> {
         let failure = process.cycles(way, cycles, report)?;
         let each = begin.elapsed().as_secs_f64() * 1000.0 / cycles as f64;
         if failure.is_none() {
+            let [place, goes, told, comes] = std::mem::take(&mut process.parts)
+                .map(|part| part.as_secs_f64() * 1000.0 / cycles as f64);
             report.comment(&format!(
-                "soak {}: {cycles} cycles, {each:.0} ms each",
+                "soak {}: {cycles} cycles, {each:.0} ms each ({place:.0} until all is in use, {goes:.0} to go, \
+                 {told:.0} until all are told, {comes:.0} to come)",
                 way.name()
             ))?;
         }
@@ -126,6 +129,8 @@ struct Soaked<'a> {
     process: Child,
     /// Cycles so far.
     done: u64,
+    /// How long the four parts of all cycles took.
+    parts: [Duration; 4],
     failed: bool,
 }
 
@@ -152,6 +157,7 @@ impl<'a> Soaked<'a> {
             board,
             process,
             done: 0,
+            parts: [Duration::ZERO; 4],
             failed: false,
         })
     }
@@ -210,11 +216,16 @@ impl<'a> Soaked<'a> {
             }
             self.done += 1;
             let wanted = self.done;
+            let mut clock = Instant::now();
             let mut failure = self.wait(wanted, Board::in_place, "in place");
+            self.took(0, &mut clock);
             if failure.is_none() {
                 way.go(&self.device)?;
+                self.took(1, &mut clock);
                 failure = self.wait(wanted, Board::told, "told that the device is gone");
+                self.took(2, &mut clock);
                 way.come(&self.device)?;
+                self.took(3, &mut clock);
             }
             if failure.is_some() {
                 self.failed = true;
@@ -225,6 +236,12 @@ impl<'a> Soaked<'a> {
             }
         }
         Ok(None)
+    }
+
+    /// Adds the time since `clock` to a part of the cycles, and begins the next.
+    fn took(&mut self, part: usize, clock: &mut Instant) {
+        self.parts[part] += clock.elapsed();
+        *clock = Instant::now();
     }
 
     /// Ends the process: all roles, by a last cycle.

@@ -16,6 +16,8 @@ pub(crate) struct Done {
     pub(crate) was_interrupted: bool,
     /// For each kind of operation, how often it ended with which error; 0 is success.
     kinds: BTreeMap<String, BTreeMap<i32, u64>>,
+    /// For each kind of operation, the milliseconds of all of them, in all threads.
+    milliseconds: BTreeMap<String, u64>,
     /// Other things that were counted.
     also: BTreeMap<String, u64>,
 }
@@ -36,6 +38,10 @@ impl Done {
                 ["also", name @ .., number] => {
                     done.also
                         .insert(name.join(" "), number.parse().unwrap_or_default());
+                }
+                ["time", name, number] => {
+                    done.milliseconds
+                        .insert((*name).into(), number.parse().unwrap_or_default());
                 }
                 ["kind", name, outcomes @ ..] => {
                     let outcomes = outcomes.iter().filter_map(|pair| {
@@ -60,6 +66,9 @@ impl Done {
             for (errno, count) in outcomes {
                 *own.entry(*errno).or_default() += count;
             }
+        }
+        for (name, time) in &other.milliseconds {
+            *self.milliseconds.entry(name.clone()).or_default() += time;
         }
         for (name, count) in &other.also {
             *self.also.entry(name.clone()).or_default() += count;
@@ -100,7 +109,9 @@ impl Done {
         );
         for (name, outcomes) in &self.kinds {
             // Writing into a string does not fail.
-            let _ = write!(text, "\n  {name:<14}{:>9}", outcomes.values().sum::<u64>());
+            let count = outcomes.values().sum::<u64>();
+            let each = self.milliseconds.get(name).unwrap_or(&0) * 1000 / count.max(1);
+            let _ = write!(text, "\n  {name:<14}{count:>9}{each:>7} us each");
             if with_errors {
                 for (errno, count) in outcomes {
                     let _ = write!(text, "  {}: {count}", error_name(*errno));

@@ -12,7 +12,7 @@ use std::process::Child;
 use std::time::{Duration, Instant};
 
 /// Operations between two disturbances.
-const PERIOD: u64 = 4000;
+const PERIOD: u64 = 12_000;
 /// The same with a hostile device, which makes operations slow.
 const HOSTILE_PERIOD: u64 = 400;
 /// Longest time that a device is away if no operation ends meanwhile.
