@@ -175,7 +175,9 @@ pub(super) fn other(r: &mut Random, _: &Facts) -> Op {
         _ => with_size(r.any() as u32, r.below(256) as u16),
     };
     // FIFREEZE and FITHAW: freeze what the log is written to, in a bad case.
-    let number = if matches!(number & 0xffff, 0x5877 | 0x5878) {
+    // And a channel that is connected would be a descriptor that no slot holds.
+    let connects = with_size(number, 0) == with_size(uapi::IVSHMEM_IOC_CONNECT, 0);
+    let number = if connects || matches!(number & 0xffff, 0x5877 | 0x5878) {
         ours | 0x77
     } else {
         number

@@ -111,10 +111,13 @@ impl Disturber {
         if self.lies {
             ask::model(plan, 0, "stop").map_err(io::Error::other)?;
             self.lies = false;
-            // Its numbers are true again after a reset, and are looked at when it is found.
-            let path = format!("/sys/bus/pci/devices/{}/remove", self.devices[0]);
-            if fs::exists(&path)? {
-                fs::write(path, "1")?;
+            // Its numbers are true again after a reset, and are looked at when it is found. Both go, so that they have
+            // the names again that workers know: while the first was refused, the second may have come by its name.
+            for device in &self.devices {
+                let path = format!("/sys/bus/pci/devices/{device}/remove");
+                if fs::exists(&path)? {
+                    fs::write(path, "1")?;
+                }
             }
             fs::write("/sys/bus/pci/rescan", "1")?;
         }
