@@ -251,10 +251,23 @@ impl Memory {
 
     /// Copies from `offset` on into `bytes`; `None` if the range is not inside.
     pub(crate) fn read(&self, offset: usize, bytes: &mut [u8]) -> Option<()> {
-        let source = self.at(offset, bytes.len())?;
-        for (i, byte) in bytes.iter_mut().enumerate() {
-            // SAFETY: `at` checked the whole range. Volatile, as a peer may change it meanwhile.
-            *byte = unsafe { source.add(i).read_volatile() };
+        let source = self.at(offset, bytes.len())?.as_ptr().cast_const();
+        let (head, words) = aligned(source, bytes.len());
+        let mut at = 0;
+        while at < bytes.len() {
+            let is_word = (head..head + words).contains(&at);
+            // SAFETY: `at` checked the whole range, and `aligned` says where whole words are. Volatile, as
+            // a peer may change it meanwhile.
+            at += unsafe {
+                if is_word {
+                    let word = source.add(at).cast::<u64>().read_volatile();
+                    bytes[at..at + WORD].copy_from_slice(&word.to_ne_bytes());
+                    WORD
+                } else {
+                    bytes[at] = source.add(at).read_volatile();
+                    1
+                }
+            };
         }
         Some(())
     }
@@ -262,13 +275,37 @@ impl Memory {
     /// Copies `bytes` to `offset` on; `None` if the range is not inside. The mapping must be
     /// writable: the callers see to that.
     pub(crate) fn write(&self, offset: usize, bytes: &[u8]) -> Option<()> {
-        let target = self.at(offset, bytes.len())?;
-        for (i, byte) in bytes.iter().enumerate() {
-            // SAFETY: `at` checked the whole range. Volatile, as a peer may read it meanwhile.
-            unsafe { target.add(i).write_volatile(*byte) };
+        let target = self.at(offset, bytes.len())?.as_ptr();
+        let (head, words) = aligned(target, bytes.len());
+        let mut at = 0;
+        while at < bytes.len() {
+            let is_word = (head..head + words).contains(&at);
+            // SAFETY: `at` checked the whole range, and `aligned` says where whole words are. Volatile, as
+            // a peer may read it meanwhile.
+            at += unsafe {
+                if is_word {
+                    let mut word = [0; WORD];
+                    word.copy_from_slice(&bytes[at..at + WORD]);
+                    target.add(at).cast::<u64>().write_volatile(u64::from_ne_bytes(word));
+                    WORD
+                } else {
+                    target.add(at).write_volatile(bytes[at]);
+                    1
+                }
+            };
         }
         Some(())
     }
+}
+
+/// Bytes that are copied at once where they are aligned.
+const WORD: usize = size_of::<u64>();
+
+/// How many of `length` bytes from `at` on lie before the first whole word, and how many bytes the
+/// words take after that.
+fn aligned<T>(at: *const T, length: usize) -> (usize, usize) {
+    let head = (at as usize).wrapping_neg() % WORD;
+    (head, length.saturating_sub(head) / WORD * WORD)
 }
 
 impl Drop for Memory {
@@ -305,6 +342,26 @@ mod tests {
         assert!(memory.read(4091, &mut [0; 6]).is_none());
         assert!(memory.write(usize::MAX, &[0; 2]).is_none());
         assert!(memory.read(4096, &mut []).is_some(), "nothing, at the end");
+    }
+
+    #[test]
+    fn copies_of_any_place_and_length_are_exact() {
+        let (_file, memory) = page();
+        let bytes: Vec<u8> = (1..=40).collect();
+        for offset in 0..16 {
+            for length in 0..40 {
+                memory.write(0, &[7; 64]).expect("fill");
+                memory.write(offset, &bytes[..length]).expect("write");
+                let mut expected = [7; 64];
+                expected[offset..offset + length].copy_from_slice(&bytes[..length]);
+                let mut all = [0; 64];
+                memory.read(0, &mut all).expect("read");
+                assert_eq!(all, expected, "{length} bytes at {offset}");
+                let mut part = vec![0; length];
+                memory.read(offset, &mut part).expect("read");
+                assert_eq!(part, bytes[..length], "{length} bytes at {offset}");
+            }
+        }
     }
 
     #[test]
