@@ -11,7 +11,8 @@ use crate::{
     abi::trace,
     events::inspect::Tally,
     file::FileId,
-    link::Link, //
+    link::Link,
+    pingpong, //
 };
 use kernel::{
     debugfs::ScopedDir,
@@ -158,6 +159,12 @@ pub(crate) fn show<'data>(link: &'data Arc<Link>, dir: &ScopedDir<'data, '_>) {
     dir.read_callback_file(c"channels", link, &|link: &Arc<Link>, f| {
         link.channels.show(f)
     });
+    dir.read_write_callback_file(
+        c"pingpong",
+        link,
+        &|link: &Arc<Link>, f| pingpong::show(link, f),
+        &|link: &Arc<Link>, reader| pingpong::write(link, reader),
+    );
     dir.read_callback_file(c"files_open", link, &|link: &Arc<Link>, f| {
         number(&link.counters.files_open, f)
     });

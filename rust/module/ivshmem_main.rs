@@ -15,6 +15,7 @@
 //! | `channels.rs` | messages whose arrival the sender knows |
 //! | `attributes.rs` | what stands in sysfs |
 //! | `counters.rs` | what is counted, and debugfs |
+//! | `pingpong.rs` | doorbells that interrupt handlers answer, to be measured |
 //! | `fdinfo.rs` | what /proc says of an open file |
 //! | `file.rs` | an open `/dev/ivshmemN` |
 //! | `region.rs` | reading and writing the shared memory |
@@ -44,6 +45,7 @@ mod file;
 mod int_ctrl;
 mod ioctl;
 mod link;
+mod pingpong;
 // Public, as its files are in the crate that user space builds of them.
 pub mod protocol;
 mod region;

@@ -39,6 +39,7 @@ use crate::{
         },
         state_table::StateTable, //
     },
+    pingpong::PingPong,
     registers::Registers,
     state::OwnState, //
 };
@@ -132,6 +133,9 @@ pub(crate) struct Link {
     /// Messages.
     #[pin]
     pub(crate) channels: Channels,
+    /// Round trips between interrupt handlers.
+    #[pin]
+    pub(crate) pingpong: PingPong,
     /// Where programs have mapped the region.
     #[pin]
     pub(crate) mappings: Mappings,
@@ -164,6 +168,7 @@ impl Link {
                 events <- events,
                 state <- OwnState::new(),
                 channels <- Channels::new(),
+                pingpong <- PingPong::new(),
                 mappings <- Mappings::new(),
             }))
         })
@@ -255,6 +260,9 @@ impl Link {
             // its way when the machine went to sleep.
             self.events.is_void(&memory);
             return None;
+        }
+        if let Some(peer) = self.pingpong.interrupt(vector) {
+            self.ring_bound(peer, vector);
         }
         if self.events.interrupt(vector, &memory) > 0 {
             self.channels.rescan(self, &memory);

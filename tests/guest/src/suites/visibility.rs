@@ -4,6 +4,7 @@
 use super::{count_doorbells, drain, open_file, wait, Env, Test, SOON};
 use crate::system;
 use ivshmem::{Device, InterruptMode, Section, StateFlags, Subject};
+use ivshmem_guest::plan::Plan;
 use rustix::net::{self, netlink, AddressFamily, RecvFlags, SocketFlags, SocketType};
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{self, File};
@@ -39,6 +40,12 @@ pub(super) const TESTS: &[Test] = &[
     Test::two_peers("debugfs shows the states of other peers", peers_counted),
     Test::new("debugfs counts open files", files_counted),
     Test::new("debugfs counts wake-ups", wakeups_counted).only_if(super::message_signalled),
+    // bad input: writing a line that means nothing to `pingpong` in debugfs => `EINVAL`; for a peer or vector that is not there: `ENXIO`
+    Test::new(
+        "debugfs measures round trips of doorbells between interrupt handlers",
+        ping_pong,
+    )
+    .only_if(two_that_interrupt),
     // bad input: reading a counter in debugfs that was open when the device went => `EIO`
     Test::new(
         "debugfs goes with the device, also from under a reader",
@@ -341,6 +348,60 @@ fn wakeups_counted(env: &Env) {
         });
         assert!(counter(env.node(), "wakeups") >= before + round);
     }
+}
+
+fn two_that_interrupt(plan: &Plan) -> bool {
+    let devices = &plan.devices;
+    super::interrupts(plan) && devices.len() >= 2 && devices[0].link == devices[1].link
+}
+
+fn ping_pong(env: &Env) {
+    let (own, other) = (env.node(), &env.nodes[1].1);
+    let file = |node| debug_dir(node).join("pingpong");
+    let said = |node| fs::read_to_string(file(node)).expect("read");
+    let device = env.open();
+    let (id, other_id) = (device.info().id, env.open_other().info().id);
+    let vector = device.info().vectors_enabled - 1;
+    assert_eq!(said(own), "off\n");
+    let (peers, vectors) = (device.info().max_peers, device.info().vectors);
+    let long = format!("answer {}0 1", " ".repeat(60));
+    for (line, errno) in [
+        ("", libc::EINVAL),
+        ("dance", libc::EINVAL),
+        ("off 1", libc::EINVAL),
+        ("answer 1", libc::EINVAL),
+        ("answer 0 x", libc::EINVAL),
+        ("ask 0 0 0", libc::EINVAL),
+        ("ask 0 0 4097", libc::EINVAL),
+        ("ask 0 0 1 1", libc::EINVAL),
+        (&long, libc::EINVAL),
+        (&format!("answer {peers} 0"), libc::ENXIO),
+        (&format!("ask 0 {vectors} 1"), libc::ENXIO),
+    ] {
+        // An empty write would not reach the driver.
+        let line = format!("{line}\n");
+        let error = fs::write(file(own), &line).expect_err(&line);
+        assert_eq!(error.raw_os_error(), Some(errno), "{line}");
+    }
+    assert_eq!(said(own), "off\n");
+    fs::write(file(other), format!("answer {id} {vector}\n")).expect("answer");
+    assert_eq!(said(other), "answering\n");
+    for count in [1, 100] {
+        fs::write(file(own), format!("ask {other_id} {vector} {count}\n")).expect("ask");
+        let wanted = format!("{count} round trips, median ");
+        let done = system::wait_until(SOON, || said(own).starts_with(&wanted));
+        assert!(done, "{}", said(own));
+        // As often as one likes.
+        assert!(said(own).starts_with(&wanted));
+    }
+    for node in [own, other] {
+        fs::write(file(node), "off\n").expect("off");
+        assert_eq!(said(node), "off\n");
+    }
+    // Nobody answers any more.
+    fs::write(file(own), format!("ask {other_id} {vector} 2\n")).expect("ask");
+    assert_eq!(said(own), "asking\n");
+    fs::write(file(own), "off\n").expect("off");
 }
 
 fn debugfs_after_unbind(env: &Env) {
