@@ -15,6 +15,12 @@ TIME ?=
 SEED ?=
 # How many times to unbind and bind, and to remove and rescan.
 CYCLES ?= 20
+# How many messages two guests exchange in each direction; and how many are in a stream that is measured.
+MESSAGES ?= 20000
+# How often one of them is restarted.
+RESTARTS ?= 8
+# How often everything is measured.
+ROUNDS ?= 5
 # A kernel tree to build the module against with this machine's own compilers; empty: the toolbox and its kernel.
 KDIR ?=
 
@@ -30,6 +36,7 @@ help: ## this list
 	@sed -nE 's/^([a-z-]+):.*## (.*)/  \1|\2/p' Makefile | awk -F '|' '{ printf "%-16s %s\n", $$1, $$2 }'
 	@echo "Settings: KERNEL=stock|debug|arm64|arm64-16k (kernel, modules, update, test-guest)  KDIR=TREE (modules)"
 	@echo "          GREETING=TEXT (demo)  OPS=N TIME=SECONDS SEED=N (fuzz)  CYCLES=N (soak)"
+	@echo "          MESSAGES=N RESTARTS=N SEED=N KERNEL=stock|debug (soak-channels)  MESSAGES=N ROUNDS=N (bench)"
 	@echo "          V=1 (all output)  IVSHMEM_CACHE=FOLDER (default ~/.cache/ivshmem)"
 
 # --- environment ----------------------------------------------------------------------------------------------------
@@ -95,7 +102,7 @@ test-device: ## tests of the device model and the inmate
 test-guest: ## tests in guests: module, library, demo; on all four kernels, or KERNEL=
 	@scripts/test build guest$(addprefix -,$(KERNEL))
 
-.PHONY: fuzz soak
+.PHONY: fuzz soak soak-channels bench
 fuzz: user-amd64 ## random operations and a hostile device, debug kernel (OPS= or TIME=, SEED=)
 	@scripts/modules debug
 	@scripts/with-kernels debug $(BIN)/ivshmem-harness fuzz $(addprefix --ops=,$(OPS)) $(addprefix --time=,$(TIME)) $(addprefix --seed=,$(SEED))
@@ -103,6 +110,14 @@ fuzz: user-amd64 ## random operations and a hostile device, debug kernel (OPS= o
 soak: user-amd64 ## unbind and bind, remove and rescan while in use, debug kernel (CYCLES=)
 	@scripts/modules debug
 	@scripts/with-kernels debug $(BIN)/ivshmem-harness soak --cycles='$(CYCLES)'
+
+soak-channels: user-amd64 ## messages between two guests, each checked, and restarts (MESSAGES=, RESTARTS=, KERNEL=stock|debug)
+	@scripts/modules $(or $(KERNEL),stock)
+	@scripts/with-kernels $(or $(KERNEL),stock) $(BIN)/ivshmem-harness soak-channels --messages='$(MESSAGES)' --restarts='$(RESTARTS)' $(addprefix --seed=,$(SEED))
+
+bench: modules user-amd64 ## channels against TCP, virtio-serial and others: writes Documentation/measurements.md (ROUNDS=, MESSAGES=)
+	@scripts/kernel drivers stock
+	@scripts/with-kernels stock $(BIN)/ivshmem-harness bench --rounds='$(ROUNDS)' --messages='$(MESSAGES)'
 
 .PHONY: mutants
 # Modules with one mistake each (tests/mutants/); empty: all.

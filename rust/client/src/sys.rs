@@ -286,7 +286,10 @@ impl Memory {
                 if is_word {
                     let mut word = [0; WORD];
                     word.copy_from_slice(&bytes[at..at + WORD]);
-                    target.add(at).cast::<u64>().write_volatile(u64::from_ne_bytes(word));
+                    target
+                        .add(at)
+                        .cast::<u64>()
+                        .write_volatile(u64::from_ne_bytes(word));
                     WORD
                 } else {
                     target.add(at).write_volatile(bytes[at]);

@@ -70,6 +70,8 @@ pub(crate) struct Kernel {
     pub(crate) boot: PathBuf,
     /// A static busybox for guests with this kernel.
     pub(crate) busybox: PathBuf,
+    /// The distribution's drivers that are not in the image, if `scripts/kernel drivers` got them.
+    pub(crate) drivers: PathBuf,
 }
 
 impl Kernel {
@@ -97,6 +99,7 @@ impl Kernel {
             image: get("VMLINUZ")?.into(),
             boot: get("VMLINUX")?.into(),
             busybox: or("BUSYBOX", "/usr/bin/busybox").into(),
+            drivers: path.with_file_name("drivers"),
         })
     }
 

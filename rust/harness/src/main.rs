@@ -14,6 +14,7 @@
 
 mod bad_input;
 mod boot;
+mod channels;
 mod console;
 mod cpio;
 mod demo;
@@ -85,6 +86,18 @@ enum Command {
             value_parser = clap::value_parser!(u64).range(1..=1_000_000))]
         cycles: u64,
     },
+    /// Exchange messages between two guests on a channel, then with one side restarted again and again, and
+    /// count register accesses; results go to BUILD/results/soak-channels.tap
+    SoakChannels {
+        #[command(flatten)]
+        amount: channels::Amount,
+    },
+    /// Measure how fast messages are, and write Documentation/measurements.md and .svg, in the working
+    /// directory
+    Bench {
+        #[command(flatten)]
+        bench: channels::Bench,
+    },
     /// Run a shell in a guest with the module loaded
     Shell,
     /// Write Documentation/bad-input.md from the tests that check it, in the working directory
@@ -136,6 +149,13 @@ fn run(cli: &Cli) -> Result<bool> {
             Ok(is_good)
         }
         Command::Soak { cycles } => write_results(settings, "soak", &soak::run(settings, *cycles)?),
+        Command::SoakChannels { amount } => {
+            let results = channels::run(settings, amount)?;
+            write_results(settings, "soak-channels", &results)
+        }
+        Command::Bench { bench } => {
+            write_results(settings, "bench", &channels::bench(settings, bench)?)
+        }
         Command::Shell => shell::run(settings),
         Command::BadInput => {
             bad_input::write(Path::new("."))?;

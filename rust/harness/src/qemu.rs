@@ -46,6 +46,10 @@ pub(crate) struct GuestSpec {
     pub(crate) cpus: Option<u32>,
     /// Slots and sockets of IVSHMEM devices.
     pub(crate) devices: Vec<(u8, PathBuf)>,
+    /// Further options for QEMU.
+    pub(crate) options: Vec<String>,
+    /// A reset begins a new boot, and does not end QEMU.
+    pub(crate) may_reset: bool,
     /// Milliseconds that QEMU waits for an answer of the device model, if not minutes. One that
     /// dies with a request in its hands is noticed only then.
     pub(crate) device_timeout: Option<u32>,
@@ -162,13 +166,9 @@ impl Guest {
 pub(crate) fn command(settings: &Settings, spec: &GuestSpec) -> Result<Command> {
     let mut command = Command::new(settings.qemu(spec.machine));
     command
-        .args([
-            "-nodefaults",
-            "-no-user-config",
-            "-display",
-            "none",
-            "-no-reboot",
-        ])
+        .args(["-nodefaults", "-no-user-config", "-display", "none"])
+        .args((!spec.may_reset).then_some("-no-reboot"))
+        .args(&spec.options)
         .args(spec.machine.options())
         .args(["-accel", "tcg", "-m", "256", "-kernel"])
         .arg(&spec.kernel);

@@ -7,12 +7,14 @@
 //! lines. The guest's side is `tests/guest/src/ask.rs`; a new service is a new arm in
 //! [`Services::serve`].
 
+use crate::channels::Schedule;
 use anyhow::{bail, Context, Result};
 use serde_json::{json, Value};
 use std::collections::BTreeMap;
 use std::io::{BufRead, BufReader, Write};
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
 /// Longest answer: what the buffers of the guest's serial port take even if nobody reads.
@@ -28,6 +30,8 @@ pub(crate) struct Services {
     pub(crate) models: BTreeMap<u32, PathBuf>,
     /// QEMU's monitor.
     pub(crate) qmp: Option<PathBuf>,
+    /// When one of two guests is restarted.
+    pub(crate) schedule: Option<Arc<Schedule>>,
 }
 
 impl Services {
@@ -50,8 +54,24 @@ impl Services {
         match service {
             "model" => self.model(rest),
             "qmp" => self.qmp(rest),
-            _ => bail!("there is no service `{service}`: the harness has `model` and `qmp`"),
+            "next" => Ok(self.schedule()?.next()),
+            "over" => Ok(if self.schedule()?.is_over() {
+                "yes"
+            } else {
+                "no"
+            }
+            .into()),
+            _ => bail!(
+                "there is no service `{service}`: the harness has `model`, `qmp`, `next` and `over`"
+            ),
         }
+    }
+
+    /// For `next` and `over`: what comes, and whether anything does.
+    fn schedule(&self) -> Result<&Schedule> {
+        self.schedule
+            .as_deref()
+            .context("nobody is to be restarted")
     }
 
     /// `LINK COMMAND`: a command for the device model of a link.
@@ -142,6 +162,8 @@ mod tests {
             ("model 7 stop", "no link `7`"),
             ("model x", "no link `x`"),
             ("qmp stop", "no monitor"),
+            ("next", "nobody"),
+            ("over", "nobody"),
         ] {
             let answer = services.answer(&format!("?4 {request}")).unwrap();
             assert!(answer.starts_with("!4 error: "), "{answer}");

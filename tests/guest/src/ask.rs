@@ -34,9 +34,17 @@ pub(crate) fn model(plan: &Plan, link: u32, command: &str) -> Result<String, Str
 /// # Errors
 ///
 /// What QEMU says.
-#[allow(dead_code, reason = "for suites that need something of QEMU")]
 pub(crate) fn qmp(plan: &Plan, command: &str, arguments: &str) -> Result<String, String> {
     ask(plan, &format!("qmp {command} {arguments}"))
+}
+
+/// Asks the harness itself for something; what it answers.
+///
+/// # Errors
+///
+/// What the harness says is wrong.
+pub(crate) fn harness(plan: &Plan, words: &str) -> Result<String, String> {
+    ask(plan, words)
 }
 
 /// Makes a request of the harness.

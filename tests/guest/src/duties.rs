@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! What a guest can be told to do.
 
+use crate::channels;
 use crate::fuzz;
 use crate::report::{Outcome, Report};
 use crate::runner;
@@ -25,6 +26,7 @@ pub(crate) fn run(plan: &Plan, report: &mut Report) -> Result<(), Failure> {
         "fuzz" => fuzz::run(plan, report),
         "soak" => soak::run(plan, report),
         "shell" => shell(plan),
+        _ if channels::run(plan, report)? => Ok(()),
         other => Err(format!("nothing to do for `ivshmem.run={other}`").into()),
     }
 }

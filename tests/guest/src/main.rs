@@ -9,12 +9,14 @@
 //! ```text
 //! init ── runner ──> "test SUITE NUMBER" ──> suites/*.rs
 //!    │                        └──────────> "helper NAME ..." ──> helpers.rs
-//!    └── duties (demo, doorbells between two guests, fuzzing, shell) ──> duties.rs, traffic.rs, fuzz.rs
+//!    └── duties (demo, doorbells or messages between two guests, fuzzing, shell) ──> duties.rs, traffic.rs,
+//!                                                                                channels/, fuzz.rs
 //! ```
 #![deny(unsafe_code)]
 
 mod aftermath;
 mod ask;
+mod channels;
 mod duties;
 mod fuzz;
 mod helpers;
@@ -37,6 +39,7 @@ fn main() {
         ["test", suite, number] => runner::run_one(suite, number),
         ["helper", name, rest @ ..] => helpers::run(name, rest),
         ["fuzz-worker", rest @ ..] => std::process::exit(fuzz::work(rest)),
+        ["channel-worker", node, transport] => std::process::exit(channels::work(node, transport)),
         ["soak-worker", node, peer] => std::process::exit(soak::work(node, peer)),
         ["list"] => runner::list(),
         _ => {

@@ -1,0 +1,179 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! `bench`: how fast channels are, against what they are compared with, between the same two guests in
+//! one run.
+
+use super::table::Aim;
+use super::two::{Pair, Roles};
+use super::{plot, table};
+use crate::progress::Step;
+use crate::settings::Settings;
+use crate::tap::TestResult;
+use anyhow::{bail, Context, Result};
+use clap::Args;
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::PathBuf;
+use std::time::Duration;
+
+/// Sizes of the output sections of the two links, in bytes.
+pub(super) const SECTIONS: [u64; 2] = [0x10_0000, 0x2000];
+
+/// How long a round may take, before patience.
+const ROUND: Duration = Duration::from_secs(600);
+
+/// How much to measure, and where to write it.
+#[derive(Debug, Clone, Args)]
+pub(crate) struct Bench {
+    /// How often everything is measured; the medians count
+    #[arg(long, value_name = "N", default_value_t = 5,
+        value_parser = clap::value_parser!(u32).range(1..=100))]
+    rounds: u32,
+
+    /// Messages of 64 bytes in a stream; a quarter of that of 4 KiB, a twentieth of round trips
+    #[arg(long, value_name = "N", default_value_t = 20_000,
+        value_parser = clap::value_parser!(u64).range(20..=100_000_000))]
+    messages: u64,
+
+    /// Folder for measurements.md and measurements.svg
+    #[arg(long, value_name = "DIR", default_value = "Documentation")]
+    output: PathBuf,
+}
+
+/// What was measured: of what, in sections of how many bytes (0: none), what kind, for how many bytes.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct Key {
+    pub(super) way: String,
+    pub(super) section: u64,
+    pub(super) kind: String,
+    pub(super) size: u64,
+}
+
+/// The values of all rounds.
+#[derive(Debug, Default)]
+pub(super) struct Figures(BTreeMap<Key, Vec<f64>>);
+
+impl Figures {
+    /// Collects the lines `# bench WAY SECTION KIND SIZE VALUE` of a report.
+    pub(super) fn read(report: &str) -> Self {
+        let mut figures = Self::default();
+        for line in report.lines() {
+            let words: Vec<&str> = line.split(' ').collect();
+            let ["#", "bench", way, section, kind, size, value] = words.as_slice() else {
+                continue;
+            };
+            let (Ok(section), Ok(size)) = (section.parse(), size.parse()) else {
+                continue;
+            };
+            let key = Key {
+                way: (*way).into(),
+                section,
+                kind: (*kind).into(),
+                size,
+            };
+            if let Ok(value) = value.parse() {
+                figures.0.entry(key).or_default().push(value);
+            }
+        }
+        figures
+    }
+
+    /// The median of a figure.
+    pub(super) fn get(&self, way: &str, section: u64, kind: &str, size: u64) -> Option<f64> {
+        let key = Key {
+            way: way.into(),
+            section,
+            kind: kind.into(),
+            size,
+        };
+        let mut values = self.0.get(&key)?.clone();
+        values.sort_unstable_by(f64::total_cmp);
+        values.get(values.len() / 2).copied()
+    }
+}
+
+/// Measures, and writes the document and its picture.
+pub(crate) fn run(settings: &Settings, bench: &Bench) -> Result<Vec<TestResult>> {
+    let kernel = settings.kernel()?;
+    let step = Step::begin(
+        format!(
+            "bench: {} rounds of {} messages",
+            bench.rounds, bench.messages
+        ),
+        settings.verbose,
+    );
+    let roles = Roles {
+        sections: SECTIONS.into(),
+        peers: true,
+        limit: settings.limit() + (ROUND * settings.patience).saturating_mul(bench.rounds),
+        ..Roles::same(
+            "bench",
+            vec![bench.rounds.to_string(), bench.messages.to_string()],
+        )
+    };
+    let ended = Pair::start(settings, &roles)?.finish("bench")?;
+    super::end(step, &ended.results);
+    if ended.results.iter().any(TestResult::has_failed) {
+        return Ok(ended.results);
+    }
+    let figures = Figures::read(&ended.reports[0]);
+    let aims = table::aims(&figures);
+    for aim in &aims {
+        println!("  {}", aim.sentence());
+    }
+    write(bench, &figures, &aims, &kernel.title())?;
+    Ok(ended.results)
+}
+
+/// The lines between which the document is written by the run.
+const BEGIN: &str = "<!-- written by `make bench` from here -->";
+const END: &str = "<!-- to here -->";
+
+fn write(bench: &Bench, figures: &Figures, aims: &[Aim], kernel: &str) -> Result<()> {
+    let path = bench.output.join("measurements.md");
+    let shown = path.display();
+    let text = fs::read_to_string(&path).with_context(|| format!("cannot read {shown}"))?;
+    let command = format!(
+        "make bench ROUNDS={} MESSAGES={}",
+        bench.rounds, bench.messages
+    );
+    let tables = table::markdown(figures, aims, &command, kernel)?;
+    let Some(new) = replaced(&text, &tables) else {
+        bail!("{shown} does not have the lines `{BEGIN}` and `{END}`");
+    };
+    fs::write(&path, new).with_context(|| format!("cannot write {shown}"))?;
+    let path = path.with_extension("svg");
+    fs::write(&path, plot::svg(figures)?)
+        .with_context(|| format!("cannot write {}", path.display()))?;
+    println!("  written to {shown} and {}", path.display());
+    Ok(())
+}
+
+/// `text` with what is between the marks replaced.
+fn replaced(text: &str, new: &str) -> Option<String> {
+    let (head, rest) = text.split_once(BEGIN)?;
+    let (_, tail) = rest.split_once(END)?;
+    Some(format!("{head}{BEGIN}\n\n{new}\n{END}{tail}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn medians_come_from_the_report() {
+        let report = "# bench tcp 0 stream 64 30\nok 1 - x\n# bench tcp 0 stream 64 10\n\
+                      # bench tcp 0 stream 64 20\n# bench tcp 0 stream x 5\n# bench\n";
+        let figures = Figures::read(report);
+        assert_eq!(figures.get("tcp", 0, "stream", 64), Some(20.0));
+        assert_eq!(figures.get("tcp", 0, "stream", 4096), None);
+    }
+
+    #[test]
+    fn only_what_is_between_the_marks_is_replaced() {
+        let text = format!("head\n{BEGIN}\nold\n{END}\ntail\n");
+        let new = replaced(&text, "new\n").unwrap();
+        assert_eq!(new, format!("head\n{BEGIN}\n\nnew\n\n{END}\ntail\n"));
+        assert_eq!(replaced(&new, "new\n").unwrap(), new);
+        assert_eq!(replaced("no marks", "new"), None);
+    }
+}
