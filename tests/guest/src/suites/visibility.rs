@@ -352,7 +352,7 @@ fn wakeups_counted(env: &Env) {
 
 fn two_that_interrupt(plan: &Plan) -> bool {
     let devices = &plan.devices;
-    super::interrupts(plan) && devices.len() >= 2 && devices[0].link == devices[1].link
+    super::message_signalled(plan) && devices.len() >= 2 && devices[0].link == devices[1].link
 }
 
 fn ping_pong(env: &Env) {
