@@ -21,6 +21,11 @@ pub(in super::super) const TESTS: &[Test] = &[
         "an orderly close: the peer reads what was sent, then 0, again and again",
         drain,
     ),
+    Test::two_peers(
+        "a program writes where a closed channel was: its peer sees a reset, and takes nothing of that for messages",
+        written_over,
+    )
+    .of_whole_pages(),
     // bad input: writing to a peer that has closed => `EPIPE`, and no signal
     Test::two_peers(
         "writing to a peer that has closed is EPIPE, and no SIGPIPE",
@@ -127,6 +132,30 @@ fn drain(env: &Env) {
     }
     assert_eq!(far.next_size(), Ok(None));
     assert_eq!(far.status().expect("status").link, ChannelLink::Closing);
+}
+
+fn written_over(env: &Env) {
+    for mapped in [false, true] {
+        let Ends { near, far } = ends(env);
+        for number in 1..=2 {
+            near.send(&content(number)).expect("send");
+        }
+        drop(near);
+        becomes(&far, ChannelLink::Closing);
+        assert_eq!(far.receive_message(), Ok(Some(content(1))));
+        let device = env.open();
+        let output = device.info().output;
+        if mapped {
+            drop(device.map_mut(output).expect("map"));
+        } else {
+            // Behind the blocks, in the rings.
+            let at = output.offset + output.size / 2;
+            device.write_at(&[0x55; 64], at).expect("write");
+        }
+        becomes(&far, ChannelLink::Reset);
+        let got = far.receive_message();
+        assert!(matches!(got, Err(Error::Reset { .. })), "{got:?}");
+    }
 }
 
 fn broken_pipe(env: &Env) {
