@@ -175,3 +175,40 @@ fn w1_a_confirmation_is_announced_whatever_its_number() {
     }
     assert!(!count_moved_past(u32::MAX, 0, 1000), "as a session begins");
 }
+
+#[test]
+fn p2_an_index_or_a_record_that_cannot_be_breaks_the_session() {
+    let ring = config(1, 0, SIZE, 2).ring.largest_message() + 8;
+    let header = 2 * SIZE as usize - ring as usize;
+    let (written, consumed) = (at(1, block::WRITTEN), at(1, block::CONSUMED));
+    // The record of "one" is there, 16 bytes from position 0 on; then a word becomes another.
+    let wrong: [(&str, usize, u32); 11] = [
+        ("a position that is none", written, 12),
+        ("a position beyond the last", written, 2 * ring),
+        ("more than the ring", written, ring + 8),
+        ("less than the record", written, 8),
+        ("a record longer than what is there", header, 9),
+        ("a message of no bytes", header, 0),
+        ("a message larger than the ring", header, ring - 7),
+        ("a header with more in it", header + 4, 1),
+        ("consumed what was never sent", consumed, 24),
+        ("consumed at no position", consumed, 4),
+        ("confirmed what was never sent", at(1, block::CONFIRMED), 2),
+    ];
+    for (what, word, value) in wrong {
+        let memory = memory();
+        let [mut left, mut right] = connected(&memory, SIZE);
+        send(&memory, &mut left, b"one");
+        send(&memory, &mut right, b"one");
+        memory.set(word, value);
+        let all = left.largest_message();
+        let next = left.next(&memory).map(drop);
+        let room = left.reserve(&memory, all).map(drop);
+        let confirmed = left.confirmations(&memory).map(drop);
+        assert_eq!(
+            left.link(),
+            Link::Ended(Ended::Broken),
+            "{what}: {next:?} {room:?} {confirmed:?}"
+        );
+    }
+}
