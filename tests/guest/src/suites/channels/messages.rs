@@ -104,7 +104,7 @@ fn lengths(env: &Env) {
 }
 
 fn both_ways(env: &Env) {
-    const COUNT: u64 = 2000;
+    const COUNT: u64 = 500;
     let Ends { near, far } = ends(env);
     let send = |channel: &Channel| {
         for number in 1..=COUNT {
