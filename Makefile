@@ -35,8 +35,8 @@ help: ## this list
 	@echo "ivshmem: IVSHMEM v2 for Linux and QEMU. Targets:"
 	@sed -nE 's/^([a-z-]+):.*## (.*)/  \1|\2/p' Makefile | awk -F '|' '{ printf "%-16s %s\n", $$1, $$2 }'
 	@echo "Settings: KERNEL=stock|debug|arm64|arm64-16k (kernel, modules, update, test-guest)  KDIR=TREE (modules)"
-	@echo "          GREETING=TEXT (demo)  OPS=N TIME=SECONDS SEED=N (fuzz)  CYCLES=N (soak)"
 	@echo "          MESSAGES=N RESTARTS=N SEED=N KERNEL=stock|debug (soak-channels)  MESSAGES=N ROUNDS=N (bench)"
+	@echo "          GREETING=TEXT (demo)  OPS=N TIME=SECONDS SEED=N (fuzz, attack)  CYCLES=N (soak)"
 	@echo "          V=1 (all output)  IVSHMEM_CACHE=FOLDER (default ~/.cache/ivshmem)"
 
 # --- environment ----------------------------------------------------------------------------------------------------
@@ -118,6 +118,12 @@ soak-channels: user-amd64 ## messages between two guests, each checked, and rest
 bench: modules user-amd64 ## channels against TCP, virtio-serial and others: writes Documentation/measurements.md (ROUNDS=, MESSAGES=)
 	@scripts/kernel drivers stock
 	@scripts/with-kernels stock $(BIN)/ivshmem-harness bench --rounds='$(ROUNDS)' --messages='$(MESSAGES)'
+
+.PHONY: attack
+# The short form is the suite channel-attack of the guest tests.
+attack: user-amd64 ## a seeded peer attacks its channels while others talk, debug kernel or KERNEL= (TIME=, SEED=)
+	@scripts/modules $(or $(KERNEL),debug)
+	@scripts/with-kernels $(or $(KERNEL),debug) $(BIN)/ivshmem-harness attack $(addprefix --time=,$(TIME)) $(addprefix --seed=,$(SEED))
 
 .PHONY: mutants
 # Modules with one mistake each (tests/mutants/); empty: all.

@@ -96,6 +96,8 @@ const SOURCES: &[Source] = &[
             "tests/guest/src/suites/channels/sharing.rs",
             "tests/guest/src/suites/channels/broken.rs",
             "tests/guest/src/suites/channels/removal.rs",
+            "tests/guest/src/suites/peers/soft.rs",
+            "tests/guest/src/suites/peers/attack.rs",
             "tests/guest/src/suites/samples.rs",
         ],
     },

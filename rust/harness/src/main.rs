@@ -25,6 +25,7 @@ mod kernel;
 mod link;
 mod machine;
 mod pairs;
+mod peers;
 mod process;
 mod progress;
 mod qemu;
@@ -98,6 +99,16 @@ enum Command {
         #[command(flatten)]
         bench: channels::Bench,
     },
+    /// Let a peer attack its channels while others talk; results go to BUILD/results/attack.tap
+    Attack {
+        /// For how many seconds
+        #[arg(long, value_name = "SECONDS", default_value_t = 20,
+            value_parser = clap::value_parser!(u64).range(1..=1_000_000))]
+        time: u64,
+        /// The same seed makes the attacker do the same steps
+        #[arg(long, value_name = "S", default_value_t = 1)]
+        seed: u64,
+    },
     /// Run a shell in a guest with the module loaded
     Shell,
     /// Write Documentation/bad-input.md from the tests that check it, in the working directory
@@ -110,7 +121,7 @@ enum Command {
 }
 
 /// Parts of the tests that are no suites inside one guest.
-const PARTS: [&str; 2] = ["failures", "doorbells"];
+const PARTS: [&str; 3] = ["failures", "doorbells", "channel-inmate"];
 
 /// What `--suite` takes.
 fn suite_names() -> clap::builder::PossibleValuesParser {
@@ -156,6 +167,9 @@ fn run(cli: &Cli) -> Result<bool> {
         Command::Bench { bench } => {
             write_results(settings, "bench", &channels::bench(settings, bench)?)
         }
+        Command::Attack { time, seed } => {
+            write_results(settings, "attack", &peers::attack(settings, *time, *seed)?)
+        }
         Command::Shell => shell::run(settings),
         Command::BadInput => {
             bad_input::write(Path::new("."))?;
@@ -192,6 +206,10 @@ fn test_guest(settings: &Settings, wanted: &[String], doorbells: u64) -> Result<
     }
     if is_wanted("doorbells") {
         results.extend(part("doorbells", pairs::run(settings, doorbells))?);
+    }
+    if is_wanted("channel-inmate") {
+        let inmate = peers::with_the_inmate(settings);
+        results.extend(part("channel-inmate", inmate)?);
     }
     let layer = format!("guest-{}", kernel.flavour.name());
     write_results(settings, &layer, &results)

@@ -73,6 +73,9 @@ const INTX: &[&str] = &["intx", "power", "hotplug", "visibility", "tracing", "lo
 /// Those of a guest without interrupts.
 const POLLING: &[&str] = &["polling", "visibility", "tracing", "load"];
 
+/// Channels with peers that are not Linux.
+const PEERS: &[&str] = &["channel-peers", "channel-attack"];
+
 /// What goes wrong while a device model runs.
 const MODEL_FAULTS: &[&str] = &["faults", "vanish", "storms"];
 
@@ -157,6 +160,16 @@ fn whole_pages() -> DevicePlan {
         state_size: 0x4000,
         rw_size: 0xc000,
         output_size: 0x4000,
+        ..DevicePlan::default()
+    }
+}
+
+/// A device of a link with room for three peers, which are not in a guest.
+pub(crate) fn with_peers() -> DevicePlan {
+    DevicePlan {
+        peers: 4,
+        output_size: 0x4000,
+        protection: Protection::Mapped,
         ..DevicePlan::default()
     }
 }
@@ -341,6 +354,17 @@ fn boots() -> Vec<Boot> {
             short_of_vectors(),
         )
         .words("nr_cpus=1"),
+        Boot::new("channels with soft inmates", PEERS, vec![with_peers()]),
+        Boot::new(
+            "channels with soft inmates, BAR 2 shape, small sections",
+            PEERS,
+            vec![DevicePlan {
+                shape: Shape::Bar2,
+                output_size: 0x1000,
+                vectors: 2,
+                ..with_peers()
+            }],
+        ),
         Boot::new("malformed devices", &["malformed"], all_malformed()),
     ]
 }

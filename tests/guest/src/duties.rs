@@ -6,10 +6,13 @@ use crate::fuzz;
 use crate::report::{Outcome, Report};
 use crate::runner;
 use crate::soak;
+use crate::suites::{peers, Env};
 use crate::system;
 use crate::traffic;
 use ivshmem_guest::plan::Plan;
+use std::panic::{catch_unwind, AssertUnwindSafe};
 use std::process::Command;
+use std::time::Duration;
 
 type Failure = Box<dyn std::error::Error>;
 
@@ -25,6 +28,7 @@ pub(crate) fn run(plan: &Plan, report: &mut Report) -> Result<(), Failure> {
         "traffic" => traffic::run(plan, report),
         "fuzz" => fuzz::run(plan, report),
         "soak" => soak::run(plan, report),
+        "attack" => attack(plan, report),
         "shell" => shell(plan),
         _ if channels::run(plan, report)? => Ok(()),
         other => Err(format!("nothing to do for `ivshmem.run={other}`").into()),
@@ -41,6 +45,30 @@ fn program(path: &str, plan: &Plan, report: &mut Report) -> Result<(), Failure> 
         Outcome::Failed(vec![format!("it ended with {status}")])
     };
     report.result(&format!("{path} ends well"), &outcome)?;
+    Ok(())
+}
+
+/// Lets a peer attack its channels, by `SECONDS,SEED`.
+fn attack(plan: &Plan, report: &mut Report) -> Result<(), Failure> {
+    let [seconds, seed] = plan.arguments.as_slice() else {
+        return Err("the arguments are SECONDS,SEED".into());
+    };
+    let (time, seed) = (Duration::from_secs(seconds.parse()?), seed.parse()?);
+    system::ensure_ready(plan)?;
+    let env = Env::new()?;
+    let result = catch_unwind(AssertUnwindSafe(|| peers::attack::attack(&env, time, seed)));
+    let outcome = match result {
+        Ok(words) => {
+            report.comment(&format!("attack: {words}"))?;
+            Outcome::Passed
+        }
+        // The panic's words are on the console.
+        Err(_) => Outcome::Failed(vec![format!("seed {seed}: see the console")]),
+    };
+    report.result(
+        "other channels keep their order and their messages under attack",
+        &outcome,
+    )?;
     Ok(())
 }
 

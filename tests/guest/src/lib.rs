@@ -7,5 +7,8 @@
 
 pub mod plan;
 
+/// Sessions that a guest has with the bare-metal inmate beside it, which ends after as many.
+pub const INMATE_SESSIONS: u32 = 5;
+
 /// Begins the line of the kernel's log that tells which test runs from there on.
 pub const TEST_MARK: &str = "ivshmem-guest: test ";

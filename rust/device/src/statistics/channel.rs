@@ -7,7 +7,7 @@ use serde::Serialize;
 use std::ops::AddAssign;
 
 /// How many of its last sessions a channel tells of.
-pub const RECENT: usize = 256;
+pub const RECENT: usize = 32;
 
 /// One end of a channel at a soft inmate.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]

@@ -21,6 +21,7 @@ mod modes;
 mod module;
 mod node;
 mod nowait;
+pub(crate) mod peers;
 mod poll;
 mod power;
 mod region;
@@ -146,6 +147,9 @@ pub(crate) const ALL: &[(&str, &[Test])] = &[
     ("channel-seen", channels::seen::TESTS),
     ("channel-power", channels::removal::POWER),
     ("samples", samples::TESTS),
+    ("channel-peers", peers::soft::TESTS),
+    ("channel-attack", peers::attack::TESTS),
+    ("channel-inmate", peers::inmate::TESTS),
 ];
 
 /// The tests of a suite.
