@@ -28,12 +28,13 @@ pub(super) const TESTS: &[Test] = &[
     .of_whole_pages(),
 ];
 
-/// How often it goes. With a line, and after it, each access to the memory is a trap: slow.
+/// How often it goes: the soak test does it more often. With a line, and after it, each access to the memory is a
+/// trap: slow.
 fn rounds(env: &Env) -> usize {
     if super::message_signalled(&env.plan) {
-        10
+        5
     } else {
-        3
+        2
     }
 }
 
