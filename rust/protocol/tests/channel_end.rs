@@ -123,12 +123,25 @@ fn s3_what_lies_in_a_block_before_its_owner_starts_breaks_nothing() {
 
 #[test]
 fn s3_one_who_has_seen_us_and_names_no_ring_has_broken_the_protocol() {
-    let memory = memory();
-    let [_, _] = connected(&memory, SIZE);
-    let mut session = Session::start(&memory, &config(0, 1, SIZE, 2)).expect("starts");
-    memory.set(at(1, block::RING_SIZE), 12);
-    memory.set(at(1, block::ECHO), session.epoch());
-    assert_eq!(session.look(&memory), Err(Ended::Broken));
+    let right = config(1, 0, SIZE, 2).ring.largest_message() + 8;
+    let wrong = [
+        ("no multiple of 8", SIZE - right, right - 4),
+        ("too small", SIZE - right, 56),
+        ("beyond the section's end", SIZE - right, right + 8),
+        ("far beyond", SIZE - right, u32::MAX - 7),
+        ("its offset is no multiple of 64", SIZE - right + 8, 64),
+        ("in the blocks", 128, 64),
+        ("outside", SIZE, 64),
+    ];
+    for (what, offset, size) in wrong {
+        let memory = memory();
+        let [_, _] = connected(&memory, SIZE);
+        let mut session = Session::start(&memory, &config(0, 1, SIZE, 2)).expect("starts");
+        memory.set(at(1, block::RING_OFFSET), offset);
+        memory.set(at(1, block::RING_SIZE), size);
+        memory.set(at(1, block::ECHO), session.epoch());
+        assert_eq!(session.look(&memory), Err(Ended::Broken), "{what}");
+    }
 }
 
 #[test]
