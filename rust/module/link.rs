@@ -31,6 +31,7 @@ use crate::{
         self,
         IntCtrl, //
     },
+    pingpong::PingPong,
     protocol::v2::{
         config::Protocol,
         layout::{
@@ -39,7 +40,6 @@ use crate::{
         },
         state_table::StateTable, //
     },
-    pingpong::PingPong,
     registers::Registers,
     state::OwnState, //
 };

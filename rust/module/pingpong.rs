@@ -88,7 +88,10 @@ impl PingPong {
         }
         let mut state = self.state.lock();
         match state.job {
-            Job::Answer { peer, vector: wanted } if wanted == vector => Some(peer),
+            Job::Answer {
+                peer,
+                vector: wanted,
+            } if wanted == vector => Some(peer),
             Job::Ask {
                 peer,
                 vector: wanted,
