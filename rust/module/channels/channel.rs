@@ -201,6 +201,10 @@ impl Channel {
     pub(super) fn notice(&self, link: &Link, memory: &SharedMemory, states: bool) {
         let (ring, vector) = {
             let mut state = self.state.lock();
+            if state.session.is_up() {
+                // First: one that has gone away may be back soon, and what it had confirmed no more there.
+                let _ = state.session.confirmations(memory);
+            }
             if states && link.is_absent(memory, self.peer) {
                 let _ = state.session.peer_is_absent(memory);
             }

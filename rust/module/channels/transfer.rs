@@ -133,7 +133,12 @@ impl State {
     fn commit(&mut self, memory: &SharedMemory, slot: Slot) -> Outcome<Result<u64>> {
         self.refused = 0;
         match self.session.commit(memory, slot) {
-            Ok(ring) => Outcome::new(Ok(self.session.sent().0), ring),
+            Ok(ring) => {
+                // So that it is known even if the peer restarts before anybody asks. If it has restarted by now, the
+                // next call says so.
+                let _ = self.session.confirmations(memory);
+                Outcome::new(Ok(self.session.sent().0), ring)
+            }
             Err(why) => Outcome::new(Err(failure(why)), false),
         }
     }

@@ -2,7 +2,8 @@
 //! To know that messages arrived: confirmation, acknowledgement, and who is told how.
 
 use super::{
-    becomes, call, content, ends, ends_with, while_waiting, Ends, Env, Test, FSYNC, IOCTL, SOON,
+    becomes, call, connect_far, content, ends, ends_with, while_waiting, Ends, Env, Test, FSYNC,
+    IOCTL, SOON,
 };
 use ivshmem::uapi::{
     self, ivshmem_channel_ack, ivshmem_channel_eventfd, ivshmem_channel_status,
@@ -18,6 +19,10 @@ pub(in super::super) const TESTS: &[Test] = &[
     Test::two_peers(
         "a message is confirmed when the peer has read it",
         by_reading,
+    ),
+    Test::two_peers(
+        "what was confirmed is known after the peer's restart, also if nobody has asked before",
+        known_after_a_restart,
     ),
     Test::two_peers("fsync waits until all is confirmed", flush),
     Test::two_peers(
@@ -83,6 +88,17 @@ fn receive(channel: &Channel, count: u64) {
 fn confirmed(channel: &Channel) -> (u64, u64) {
     let status = channel.status().expect("status");
     (status.sent, status.confirmed)
+}
+
+fn known_after_a_restart(env: &Env) {
+    let Ends { near, far } = ends(env);
+    send(&near, 2);
+    receive(&far, 2);
+    send(&near, 1);
+    drop(far);
+    let _far = connect_far(env, ConnectOptions::new());
+    becomes(&near, ChannelLink::Reset);
+    assert_eq!(confirmed(&near), (3, 2));
 }
 
 fn by_reading(env: &Env) {
