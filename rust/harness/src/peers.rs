@@ -56,16 +56,20 @@ pub(crate) fn with_the_inmate(settings: &Settings) -> Result<Vec<TestResult>> {
     if inmate.status.code() != Some(INMATE_SUCCESS) {
         reasons.push(format!("its QEMU ended with {}", inmate.status));
     }
-    let closed = |line: &&String| line.contains("is over: the peer has closed it");
-    let count = inmate.console.iter().filter(closed).count();
+    // The root cell connects again at once, so the inmate may see the end of a session by the next one.
+    let over = |line: &&String| {
+        line.contains("is over: the peer has closed it")
+            || line.contains("is over: the peer has restarted or left")
+    };
+    let count = inmate.console.iter().filter(over).count();
     if count != INMATE_SESSIONS as usize {
-        reasons.push(format!("{count} of {INMATE_SESSIONS} sessions were closed"));
+        reasons.push(format!("{count} of {INMATE_SESSIONS} sessions have ended"));
     }
     if !reasons.is_empty() {
         reasons.extend(inmate.console.iter().rev().take(10).rev().cloned());
     }
     results.push(TestResult::from_reasons(
-        format!("{name}: the inmate sees each session come and be closed, and ends well"),
+        format!("{name}: the inmate sees each session come and go, and ends well"),
         reasons,
     ));
     results.extend(links.finish()?.results(name));

@@ -44,6 +44,7 @@ pub(super) fn svg(figures: &Figures) -> Result<String> {
     Ok(format!(
         "<svg xmlns=\"http://www.w3.org/2000/svg\" width=\"{WIDTH}\" height=\"{y}\" \
          font-family=\"sans-serif\" font-size=\"13\">\n\
+         <!-- SPDX-License-Identifier: MIT OR Apache-2.0 -->\n\
          <rect width=\"{WIDTH}\" height=\"{y}\" fill=\"white\"/>\n{body}</svg>\n"
     ))
 }
