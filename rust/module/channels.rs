@@ -27,7 +27,10 @@ use crate::{
         Link, //
     },
     protocol::channel::{
-        layout::Section,
+        layout::{
+            Ring,
+            Section, //
+        },
         session, //
     },
 };
@@ -115,10 +118,12 @@ impl Channels {
         if channels.find(peer).is_some() {
             return Err(EBUSY);
         }
+        // Before anything is claimed: nobody sees a state of one who cannot have channels.
+        let ring = ring_for(link, peer).ok_or(EOPNOTSUPP)?;
         if claims.channels == 0 {
             channels.claim(link, &claims)?;
         }
-        match channels.start(link, peer, options) {
+        match channels.start(link, peer, ring, options) {
             Ok(channel) => {
                 claims.channels += 1;
                 Ok(channel)
@@ -160,10 +165,17 @@ impl Channels {
         link.state.disclaim(link);
     }
 
-    fn start(&self, link: &Arc<Link>, peer: u16, options: Options) -> Result<Arc<Channel>> {
+    fn start(
+        &self,
+        link: &Arc<Link>,
+        peer: u16,
+        ring: Ring,
+        options: Options,
+    ) -> Result<Arc<Channel>> {
         let counted = CountedFile::new(link, FileId::next());
-        let channel = Channel::start(link, peer, options, counted)?;
+        // First: once the session has started, the peer may come up with it.
         let mut room = KVec::with_capacity(self.count_in_list() + 1, GFP_KERNEL)?;
+        let channel = Channel::start(link, peer, ring, options, counted)?;
         {
             // Under the claims' mutex nobody else changes the list; memory cannot be had under a spin lock.
             let mut open = self.open.lock();
@@ -294,6 +306,11 @@ impl Channels {
 /// Our output section.
 fn own_section(link: &Link) -> Result<Section> {
     section_of(link, link.layout().id())
+}
+
+/// Our ring for `peer`; [`None`] if the sections are too small for channels, or there are none.
+fn ring_for(link: &Link, peer: u16) -> Option<Ring> {
+    own_section(link).ok()?.share(link.layout().id(), peer)
 }
 
 /// The output section of `peer`. What is beyond 4 GiB of it channels do not use.

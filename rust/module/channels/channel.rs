@@ -24,10 +24,13 @@ use crate::{
         Inside,
         Link, //
     },
-    protocol::channel::session::{
-        self,
-        Ended,
-        Session, //
+    protocol::channel::{
+        layout::Ring,
+        session::{
+            self,
+            Ended,
+            Session, //
+        },
     },
 };
 use kernel::{
@@ -102,6 +105,7 @@ impl Channel {
     pub(super) fn start(
         link: &Arc<Link>,
         peer: u16,
+        ring: Ring,
         options: Options,
         counted: CountedFile,
     ) -> Result<Arc<Self>> {
@@ -113,7 +117,7 @@ impl Channel {
             peer: section_of(link, peer)?,
             own_id,
             peer_id: peer,
-            ring: own.share(own_id, peer).ok_or(EOPNOTSUPP)?,
+            ring,
             vector,
             entropy: random::u32(),
         };

@@ -7,6 +7,7 @@ use ivshmem::uapi::{
     self, ivshmem_doorbell, ivshmem_eventfd, ivshmem_events, ivshmem_info, ivshmem_state,
     ivshmem_subscribe,
 };
+use ivshmem::{ConnectOptions, Error, StateFlags};
 use rustix::io::Errno;
 use std::fs::File;
 
@@ -20,6 +21,12 @@ pub(super) const TESTS: &[Test] = &[
     ),
     // bad input: calls of channels on the device file => `ENOTTY`
     Test::new("calls of channels are ENOTTY", calls_of_channels),
+    // bad input: connecting on a link without output sections => `EOPNOTSUPP`; peers see no state of us
+    Test::new(
+        "connect without output sections is EOPNOTSUPP, and our state stays",
+        no_room_for_channels,
+    )
+    .only_if(|plan| plan.devices[0].output_size == 0),
     // bad input: a structure larger than the driver's, with a zero tail => accepted
     Test::new("a larger structure with a zero tail is accepted", zero_tail),
     // bad input: a structure larger than the driver's, with another tail => `E2BIG`
@@ -197,6 +204,23 @@ fn other_directions(env: &Env) {
             "magic"
         );
     }
+}
+
+fn no_room_for_channels(env: &Env) {
+    let device = env.open();
+    let own = device.info().id;
+    let peer = (0..device.info().max_peers)
+        .find(|&peer| peer != own)
+        .expect("another");
+    device
+        .set_state(7, StateFlags::default().keep())
+        .expect("publish");
+    drop(device);
+    let device = env.open();
+    let refused = device.connect(peer, ConnectOptions::new()).map(drop);
+    assert_eq!(refused, Err(Error::NoRoomForChannels));
+    assert_eq!(device.state(own), Ok(7), "nothing was claimed");
+    device.set_state(0, StateFlags::default()).expect("publish");
 }
 
 fn calls_of_channels(env: &Env) {
