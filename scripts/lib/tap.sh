@@ -29,9 +29,12 @@ tap_not_ok() {
 # tap_note: comments on the result before, from standard input.
 tap_note() { sed 's/^/# /' | tee -a "$TAP_FILE"; }
 
+# tap_took SECONDS: how long the result before took, into the report only.
+tap_took() { echo "# took $((SECONDS - $1)) s" >>"$TAP_FILE"; }
+
 # tap_test WORDS CMD...: one result: whether CMD ends with 0. The end of what it said explains a failure.
 tap_test() {
-	local words=$1 log status=0
+	local words=$1 log status=0 start=$SECONDS
 	shift
 	log=$(mktemp)
 	("$@") >"$log" 2>&1 </dev/null || status=$?
@@ -41,13 +44,14 @@ tap_test() {
 		tap_not_ok "$words"
 		{ echo "status $status"; tail -n 40 "$log"; } | tap_note
 	fi
+	tap_took "$start"
 	rm -f "$log"
 	return "$status"
 }
 
 # tap_cargo WORDS CMD...: one result for each test that the cargo command runs, plus one for the command as a whole.
 tap_cargo() {
-	local words=$1 log results status=0 verdict name
+	local words=$1 log results status=0 verdict name start=$SECONDS
 	shift
 	log=$(mktemp)
 	results=$(mktemp)
@@ -68,6 +72,7 @@ tap_cargo() {
 		tap_not_ok "$words (status $status)"
 		tail -n 60 "$log" | tap_note
 	fi
+	tap_took "$start"
 	rm -f "$log" "$results"
 }
 

@@ -26,15 +26,16 @@ impl Console {
         log: &Path,
         prefix: Option<String>,
     ) -> Result<Self> {
-        Self::follow_with(stream, log, prefix, |_| {})
+        Self::follow_with(stream, log, prefix, |_| None)
     }
 
-    /// As [`follow`](Self::follow), and tells `notice` of each line.
+    /// As [`follow`](Self::follow), and tells `notice` of each line. What it returns is a line of ours that
+    /// is kept behind that one.
     pub(crate) fn follow_with(
         stream: impl Read + Send + 'static,
         log: &Path,
         prefix: Option<String>,
-        mut notice: impl FnMut(&str) + Send + 'static,
+        mut notice: impl FnMut(&str) -> Option<String> + Send + 'static,
     ) -> Result<Self> {
         let mut log =
             File::create(log).with_context(|| format!("cannot write {}", log.display()))?;
@@ -49,10 +50,13 @@ impl Console {
                     // Who reads along may have gone, as with `| head`.
                     let _ = writeln!(std::io::stdout(), "{prefix}{line}");
                 }
-                notice(&line);
-                kept.lock()
-                    .unwrap_or_else(PoisonError::into_inner)
-                    .push(line);
+                let note = notice(&line);
+                if let Some(note) = &note {
+                    let _ = writeln!(log, "{note}");
+                }
+                let mut kept = kept.lock().unwrap_or_else(PoisonError::into_inner);
+                kept.push(line);
+                kept.extend(note);
             }
         });
         Ok(Self {

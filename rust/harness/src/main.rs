@@ -34,6 +34,7 @@ mod scan;
 mod settings;
 mod shell;
 mod soak;
+mod spent;
 mod suites;
 mod summary;
 mod tap;

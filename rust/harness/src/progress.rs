@@ -1,15 +1,16 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! Tells what is going on: a spinner on a terminal, plain lines elsewhere.
 
+use crate::spent::Since;
 use indicatif::{ProgressBar, ProgressStyle};
 use std::io::IsTerminal;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 /// A step that takes time.
 #[derive(Debug)]
 pub(crate) struct Step {
     what: String,
-    begin: Instant,
+    begin: Since,
     spinner: Option<ProgressBar>,
 }
 
@@ -28,7 +29,7 @@ impl Step {
         });
         Self {
             what,
-            begin: Instant::now(),
+            begin: Since::now(),
             spinner,
         }
     }
@@ -38,7 +39,6 @@ impl Step {
         if let Some(spinner) = &self.spinner {
             spinner.finish_and_clear();
         }
-        let seconds = self.begin.elapsed().as_secs_f32();
-        println!("{}: {result} ({seconds:.1} s)", self.what);
+        println!("{}: {result} ({})", self.what, self.begin.spent());
     }
 }

@@ -6,6 +6,7 @@ use crate::machine::Machine;
 use crate::process::{wait_for, Process};
 use crate::requests::Services;
 use crate::settings::Settings;
+use crate::spent::Since;
 use anyhow::{bail, Context, Result};
 use rustix::process::Signal;
 use serde_json::json;
@@ -198,14 +199,22 @@ pub(crate) fn command(settings: &Settings, spec: &GuestSpec) -> Result<Command> 
     Ok(command)
 }
 
-/// Keeps a guest's report, and answers what it asks for in between.
+/// Keeps a guest's report, with the time that each result took, and answers what it asks for in between.
 fn follow_report(stream: UnixStream, log: &Path, services: Services) -> Result<Console> {
     let mut answers = stream.try_clone()?;
+    let mut since = Since::now();
     Console::follow_with(stream, log, None, move |line| {
         if let Some(answer) = services.answer(line) {
             // A guest that has died does not wait for it.
             let _ = answers.write_all(answer.as_bytes());
         }
+        let ends = ["ok ", "not ok ", "TAP "];
+        let note = ends.iter().any(|mark| line.starts_with(mark));
+        let note = note.then(|| format!("# took {}", since.spent()));
+        if note.is_some() {
+            since = Since::now();
+        }
+        note
     })
 }
 
