@@ -3,7 +3,7 @@
 
 mod done;
 
-use crate::boot::{guest_spec, initramfs, judge, Links, CALM_TIMER};
+use crate::boot::{guest_spec, initramfs, judge, Links, CALM_TIMER, NO_KMEMLEAK};
 use crate::kernel::Kernel;
 use crate::process::{check_interrupted, wait_for};
 use crate::progress::Step;
@@ -99,12 +99,8 @@ struct How {
 impl How {
     /// For the kernel's command line.
     fn words(&self) -> String {
-        let leaks = if self.watches_leaks {
-            ""
-        } else {
-            " kmemleak=off"
-        };
-        format!("{CALM_TIMER}{leaks}")
+        let leaks = if self.watches_leaks { "" } else { NO_KMEMLEAK };
+        format!("{CALM_TIMER} {leaks}")
     }
 }
 

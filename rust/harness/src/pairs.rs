@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! Two Linux guests on one link that ring each other, and what that costs in register accesses.
 
-use crate::boot::{guest_spec, initramfs, judge, Findings, Links};
+use crate::boot::{guest_spec, initramfs, judge, Findings, Links, NO_KMEMLEAK};
 use crate::progress::Step;
 use crate::qemu::Guest;
 use crate::settings::Settings;
@@ -16,15 +16,21 @@ const FEW: u64 = 100;
 /// Rings `count` times in each direction, in lock-step and freely; then `FEW` times; and compares the
 /// register accesses of both runs.
 pub(crate) fn run(settings: &Settings, count: u64) -> Result<Vec<TestResult>> {
-    let (mut results, many) = ring(settings, "two guests", count)?;
-    let (more, few) = ring(settings, "two guests, few doorbells", FEW)?;
+    let (mut results, many) = ring(settings, "two guests", count, "")?;
+    let (more, few) = ring(settings, "two guests, few doorbells", FEW, NO_KMEMLEAK)?;
     results.extend(more);
     // Each run rings twice, in lock-step and freely.
     results.extend(costs(&few, &many, 2 * FEW, 2 * count));
     Ok(results)
 }
 
-fn ring(settings: &Settings, name: &str, count: u64) -> Result<(Vec<TestResult>, Statistics)> {
+/// `words` go to the kernel's command line.
+fn ring(
+    settings: &Settings,
+    name: &str,
+    count: u64,
+    words: &str,
+) -> Result<(Vec<TestResult>, Statistics)> {
     let kernel = settings.kernel()?;
     let folder = settings.run_folder(&name.replace([' ', ','], "-"))?;
     let archive = folder.join("initramfs");
@@ -53,6 +59,7 @@ fn ring(settings: &Settings, name: &str, count: u64) -> Result<(Vec<TestResult>,
             };
             let file = format!("guest{peer}");
             let mut spec = guest_spec(&file, &kernel, &archive, &plan, &links);
+            spec.words = format!("{words} {}", spec.words);
             spec.prefix = settings.verbose.then(|| format!("{file} | "));
             Guest::start(settings, &folder, &spec)
         })
