@@ -15,6 +15,8 @@ TIME ?=
 SEED ?=
 # How many times to unbind and bind, and to remove and rescan.
 CYCLES ?= 20
+# How often two guests ring each other in `test-guest`, in each direction; empty: a number for each kernel.
+DOORBELLS ?=
 # How many messages two guests exchange in each direction; and how many are in a stream that is measured.
 MESSAGES ?= 20000
 # How often one of them is restarted.
@@ -35,6 +37,7 @@ help: ## this list
 	@echo "ivshmem: IVSHMEM v2 for Linux and QEMU. Targets:"
 	@sed -nE 's/^([a-z-]+):.*## (.*)/  \1|\2/p' Makefile | awk -F '|' '{ printf "%-16s %s\n", $$1, $$2 }'
 	@echo "Settings: KERNEL=stock|debug|arm64|arm64-16k (kernel, modules, update, test-guest)  KDIR=TREE (modules)"
+	@echo "          DOORBELLS=N (test-guest)"
 	@echo "          MESSAGES=N RESTARTS=N SEED=N KERNEL=stock|debug (soak-channels)  MESSAGES=N ROUNDS=N (bench)"
 	@echo "          GREETING=TEXT (demo)  OPS=N TIME=SECONDS SEED=N (fuzz, attack)  CYCLES=N (soak)"
 	@echo "          V=1 (all output)  IVSHMEM_CACHE=FOLDER (default ~/.cache/ivshmem)"
@@ -99,8 +102,8 @@ test-host: ## unit and property tests, formatting, lints, header, licences
 test-device: ## tests of the device model and the inmate
 	@scripts/test build device inmate
 
-test-guest: ## tests in guests: module, library, demo; on all four kernels, or KERNEL=
-	@scripts/test build guest$(addprefix -,$(KERNEL))
+test-guest: ## tests in guests: module, library, demo; on all four kernels, or KERNEL= (DOORBELLS=)
+	@DOORBELLS='$(DOORBELLS)' scripts/test build guest$(addprefix -,$(KERNEL))
 
 .PHONY: fuzz soak soak-channels bench
 fuzz: user-amd64 ## random operations and a hostile device, debug kernel (OPS= or TIME=, SEED=)

@@ -131,7 +131,7 @@ fn intx_states(env: &Env) {
 fn intx_neighbour(env: &Env) {
     let other = env.open_other();
     let bdf = env.expected().bdf();
-    for _ in 0..5 {
+    for _ in 0..3 {
         system::unbind(&bdf).expect("unbind");
         other.ring(env.other_expected().peer, 0).expect("ring");
         interrupted(&other);

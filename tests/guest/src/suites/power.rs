@@ -53,7 +53,7 @@ pub(super) fn sleep() {
     write("/sys/power/pm_test", test);
     let delay = "/sys/module/suspend/parameters/pm_test_delay";
     if Path::new(delay).exists() {
-        write(delay, "1");
+        write(delay, "0");
     }
     write("/sys/power/state", state);
     write("/sys/power/pm_test", "none");

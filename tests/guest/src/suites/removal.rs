@@ -252,7 +252,7 @@ fn remove_rescan(env: &Env) {
 
 fn many_times(env: &Env) {
     let mut dead = Vec::new();
-    for _ in 0..20 {
+    for _ in 0..8 {
         let device = rebind_and_open(env);
         device.set_state(1, StateFlags::default()).expect("publish");
         let map = device.map(device.info().outputs).expect("map");

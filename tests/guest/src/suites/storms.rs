@@ -90,7 +90,7 @@ fn taken(device: &Device, time: Duration) -> (u64, bool) {
 }
 
 fn under_the_limit(env: &Env) {
-    const TIME: Duration = Duration::from_secs(3);
+    const TIME: Duration = Duration::from_secs(2);
     let limited = Limited::new(env);
     let env = &limited.env;
     let device = env.open();
@@ -162,7 +162,7 @@ fn answers(device: &Device, inmate: u32, time: Duration) -> u64 {
 }
 
 fn second_device(env: &Env) {
-    const TIME: Duration = Duration::from_secs(1);
+    const TIME: Duration = Duration::from_millis(400);
     const ROUNDS: u32 = 5;
     const TRIES: u32 = 3;
     let limited = Limited::new(env);

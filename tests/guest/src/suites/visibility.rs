@@ -436,11 +436,11 @@ fn debugfs_after_unbind(env: &Env) {
             }
             reads
         });
-        // With a line this takes seconds each time on a kernel with all checkers.
+        // On a kernel with all checkers this takes a second each time, with a line several.
         let rounds = if super::message_signalled(&env.plan) {
-            20
+            5
         } else {
-            4
+            2
         };
         for _ in 0..rounds {
             unbind(env);

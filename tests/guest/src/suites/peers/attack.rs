@@ -24,7 +24,7 @@ const ATTACKER: u32 = 2;
 const SOURCE: u32 = 3;
 
 /// How long the short form takes.
-const SHORT: Duration = Duration::from_secs(12);
+const SHORT: Duration = Duration::from_secs(4);
 
 fn short(env: &Env) {
     println!("{}", attack(env, SHORT, 1));
