@@ -198,26 +198,40 @@ impl Events {
         }))
     }
 
-    /// An interrupt on `vector`. Says how many states have changed. From hard interrupt context.
-    pub(crate) fn interrupt(&self, vector: u16, memory: &SharedMemory) -> usize {
-        let now = wait::now();
-        let changed = {
+    /// Tells QEMU and our device model that an INTx interrupt has reached its handler: by a read of our own
+    /// state, which nobody else needs to read. On Jailhouse it is harmless.
+    pub(crate) fn acknowledge(&self, memory: &SharedMemory) {
+        if let Ok(table) = StateTable::new(memory, &self.layout) {
+            table.get(self.layout.id());
+        }
+    }
+
+    /// An interrupt on vector 0: says how many states have changed. From hard interrupt context.
+    ///
+    /// [`Self::interrupted`] is to follow.
+    pub(crate) fn scan(&self, memory: &SharedMemory) -> usize {
+        self.table
+            .lock()
+            .scan(&self.layout, memory, &self.own, wait::now())
+    }
+
+    /// There has been an interrupt on `vector`, at which `changed` states were other ones. Likewise.
+    ///
+    /// Everything that the handler does with the device comes before: with INTx on QEMU each access takes
+    /// back an interrupt that has been raised since, and who is woken by this one must find all that
+    /// was said until the last access.
+    pub(crate) fn interrupted(&self, vector: u16, changed: usize) {
+        {
             let mut table = self.table.lock();
             if let Some(entry) = table.vectors.get_mut(usize::from(vector)) {
                 entry.count += 1;
-                entry.time = now;
+                entry.time = wait::now();
                 table.generation += 1;
             }
-            if vector == 0 {
-                table.scan(&self.layout, memory, &self.own, now)
-            } else {
-                0
-            }
-        };
+        }
         self.queue.wake_all();
         self.eventfds.signal(Trigger::Vector(vector));
         self.tell_states(changed);
-        changed
     }
 
     /// Looks for changes of state that no interrupt has told of.
@@ -280,10 +294,16 @@ impl Events {
         Ok(())
     }
 
-    /// Whether the state table reads as if the device were gone. Reads it once.
+    /// Whether the state table reads as if the device were gone.
+    ///
+    /// Looks at the state of somebody else first, since to read our own is to acknowledge an interrupt.
     pub(crate) fn is_void(&self, memory: &SharedMemory) -> bool {
-        StateTable::new(memory, &self.layout)
-            .is_ok_and(|table| self.own.is_denied_by(&table, &self.layout))
+        let layout = &self.layout;
+        let other = u16::from(layout.id() == 0);
+        StateTable::new(memory, layout).is_ok_and(|table| {
+            matches!(table.get(other), None | Some(ALL_ONES))
+                && self.own.is_denied_by(&table, layout)
+        })
     }
 
     /// Tells eventfds of `changed` changes of state.

@@ -255,26 +255,37 @@ impl Link {
         trace::interrupt(self.identity.number, vector.into());
         // Handlers are freed before the device is unbound, so this needs not enter.
         let memory = self.memory.try_access()?;
+        if self
+            .granted()
+            .is_some_and(|granted| granted.mode == irq::Mode::Intx)
+        {
+            // First: what is raised from now on wants a further interrupt. Also if the memory means nothing:
+            // one may have been on its way when the machine went to sleep.
+            self.events.acknowledge(&memory);
+        }
         if !self.is_readable() {
-            // What is there means nothing, but on QEMU only a read of it ends an interrupt that was on
-            // its way when the machine went to sleep.
-            self.events.is_void(&memory);
             return None;
         }
         if let Some(peer) = self.pingpong.interrupt(vector) {
             self.ring_bound(peer, vector);
         }
-        if self.events.interrupt(vector, &memory) > 0 {
+        let changed = match vector {
+            0 => self.events.scan(&memory),
+            _ => 0,
+        };
+        if changed > 0 {
             self.channels.rescan(self, &memory);
         } else {
             self.channels.interrupt(self, vector, &memory);
         }
-        if self.int_ctrl.take(&self.registers, wait::now()) {
+        let throttled = self.int_ctrl.take(&self.registers, wait::now());
+        // Last: see there.
+        self.events.interrupted(vector, changed);
+        throttled.then(|| {
             trace::throttle(self.identity.number);
             self.counters.throttles.increment();
-            return Some(int_ctrl::PAUSE);
-        }
-        None
+            int_ctrl::PAUSE
+        })
     }
 
     /// When [`Self::tick`] is to be called next.

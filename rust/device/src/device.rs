@@ -11,11 +11,16 @@ use crate::config_space::ConfigWrite;
 use crate::lines::IrqRequest;
 use crate::lines::Lines;
 use crate::lines::Raised;
+use crate::lines::Sent;
+use crate::link::Access;
+use crate::link::Space;
 use crate::register;
 use crate::register::Register;
 use crate::spec::LinkSpec;
 use crate::statistics;
 use crate::trouble::Trouble;
+use ivshmem_protocol::state_table;
+use std::ops::Range;
 use std::sync::Arc;
 
 /// Vector control dword of an MSI-X table entry: bit 0 masks it, and is set after reset.
@@ -166,8 +171,33 @@ impl Device {
     }
 
     pub(crate) fn irq_request(&mut self, request: IrqRequest) {
-        if self.lines.request(request) {
-            self.delivered(0);
+        if self.trouble.is_gone || self.config.intx_disabled() {
+            self.lines.acknowledge();
+        }
+        match self.lines.request(request) {
+            Sent::Nothing => {}
+            Sent::Waiting => self.delivered(0),
+            Sent::Again => self.statistics.interrupts.repeated += 1,
+        }
+    }
+
+    /// The client accesses `bytes` of `space`, by which it may acknowledge an INTx interrupt: with a read of
+    /// any register or of its own entry in the state table, or a write of Interrupt Control.
+    pub(crate) fn touched(&mut self, space: Space, access: Access, bytes: &Range<u64>) {
+        let own_state = state_table::entry_offset(self.id) as u64;
+        let acknowledged = match (space, access) {
+            (Space::Config, _) => return,
+            (Space::Registers, Access::Read) => true,
+            (Space::Registers, Access::Write) => {
+                Register::at(bytes.start) == Some(Register::IntCtrl)
+            }
+            (Space::Memory, Access::Read) => bytes.contains(&own_state),
+            (Space::Memory, Access::Write) | (Space::MsixTable, _) => false,
+        };
+        if acknowledged {
+            self.lines.acknowledge();
+        } else {
+            self.lines.touch();
         }
     }
 

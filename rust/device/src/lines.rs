@@ -6,6 +6,10 @@
 //! `Device` to say; here it is sent. INTx is automasked: after each
 //! interrupt the line stays masked until the client unmasks it, and what comes meanwhile becomes
 //! one further interrupt.
+//!
+//! QEMU takes any access of the guest to a BAR for the end of an INTx interrupt, also one that has
+//! nothing to do with it and comes before a processor has taken the interrupt. Some interrupt
+//! controllers then forget it. So one that the guest has not acknowledged is sent again.
 
 use std::fmt;
 use std::fs::File;
@@ -28,6 +32,33 @@ impl Signal for EventFd {
             tracing::debug!(%error, "eventfd not written");
         }
     }
+}
+
+/// How often an INTx interrupt that nobody acknowledges is sent again: often enough for a guest that
+/// polls the memory meanwhile, and not for ever to one that does not acknowledge.
+pub const INTX_REPEATS: u32 = 64;
+
+/// What the guest has done with the device since the last INTx interrupt was sent.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+enum Touched {
+    /// Nothing.
+    #[default]
+    No,
+    /// Something else than to acknowledge it.
+    Yes,
+    /// It has acknowledged it.
+    Acknowledged,
+}
+
+/// What was sent at the end of an INTx interrupt.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Sent {
+    /// Nothing.
+    Nothing,
+    /// One that had waited.
+    Waiting,
+    /// The same again, as the guest has not acknowledged it.
+    Again,
 }
 
 /// What became of an interrupt on the INTx line.
@@ -67,6 +98,8 @@ pub struct Lines {
     intx: Option<Box<dyn Signal>>,
     intx_masked: bool,
     intx_pending: bool,
+    intx_touched: Touched,
+    intx_repeats: u32,
 }
 
 impl fmt::Debug for Lines {
@@ -77,6 +110,8 @@ impl fmt::Debug for Lines {
             .field("intx", &self.intx.is_some())
             .field("intx_masked", &self.intx_masked)
             .field("intx_pending", &self.intx_pending)
+            .field("intx_touched", &self.intx_touched)
+            .field("intx_repeats", &self.intx_repeats)
             .finish()
     }
 }
@@ -100,11 +135,24 @@ impl Lines {
     pub fn reset(&mut self) {
         self.intx_masked = false;
         self.intx_pending = false;
+        self.acknowledge();
     }
 
-    /// Carries out a request. Vectors that the device does not have are ignored. Returns whether
-    /// an interrupt that had waited was sent.
-    pub fn request(&mut self, request: IrqRequest) -> bool {
+    /// The guest has done something with the device, which may end an INTx interrupt.
+    pub fn touch(&mut self) {
+        if self.intx_touched == Touched::No {
+            self.intx_touched = Touched::Yes;
+        }
+    }
+
+    /// The guest has seen the INTx interrupt.
+    pub fn acknowledge(&mut self) {
+        self.intx_touched = Touched::Acknowledged;
+    }
+
+    /// Carries out a request. Vectors that the device does not have are ignored. Returns what was
+    /// sent by it.
+    pub fn request(&mut self, request: IrqRequest) -> Sent {
         match request {
             IrqRequest::SetVectors { first, signals } => {
                 let first = usize::try_from(first).unwrap_or(usize::MAX);
@@ -122,11 +170,30 @@ impl Lines {
             IrqRequest::UnmaskIntx => {
                 self.intx_masked = false;
                 if std::mem::take(&mut self.intx_pending) {
-                    return self.raise_intx() == Raised::Now;
+                    return match self.raise_intx() {
+                        Raised::Now => Sent::Waiting,
+                        Raised::Later | Raised::NotSetUp => Sent::Nothing,
+                    };
                 }
+                return self.repeat();
             }
         }
-        false
+        Sent::Nothing
+    }
+
+    /// Sends the INTx interrupt again that the guest has ended, if it has not acknowledged it.
+    fn repeat(&mut self) -> Sent {
+        let count = self.intx_repeats + 1;
+        if self.intx_touched != Touched::Yes || count > INTX_REPEATS {
+            return Sent::Nothing;
+        }
+        match self.raise_intx() {
+            Raised::Now => {
+                self.intx_repeats = count;
+                Sent::Again
+            }
+            Raised::Later | Raised::NotSetUp => Sent::Nothing,
+        }
     }
 
     /// Sends an interrupt on an MSI-X vector; false if the client has not set it up.
@@ -150,6 +217,8 @@ impl Lines {
             return Raised::Later;
         }
         self.intx_masked = true;
+        self.intx_touched = Touched::No;
+        self.intx_repeats = 0;
         signal.signal();
         Raised::Now
     }
@@ -193,7 +262,7 @@ pub(crate) mod tests {
         let (mut lines, counter) = intx();
         assert_eq!(lines.raise_intx(), Raised::Now);
         assert_eq!(counter.get(), 1);
-        assert!(!lines.request(IrqRequest::UnmaskIntx));
+        assert_eq!(lines.request(IrqRequest::UnmaskIntx), Sent::Nothing);
         assert_eq!(lines.raise_intx(), Raised::Now);
         assert_eq!(counter.get(), 2);
     }
@@ -205,9 +274,42 @@ pub(crate) mod tests {
         assert_eq!(lines.raise_intx(), Raised::Later);
         assert_eq!(lines.raise_intx(), Raised::Later);
         assert_eq!(counter.get(), 1);
-        assert!(lines.request(IrqRequest::UnmaskIntx));
+        assert_eq!(lines.request(IrqRequest::UnmaskIntx), Sent::Waiting);
         assert_eq!(counter.get(), 2);
-        assert!(!lines.request(IrqRequest::UnmaskIntx));
+        assert_eq!(lines.request(IrqRequest::UnmaskIntx), Sent::Nothing);
+        assert_eq!(counter.get(), 2);
+    }
+
+    #[test]
+    fn intx_that_another_access_has_ended_is_sent_again() {
+        let (mut lines, counter) = intx();
+        lines.raise_intx();
+        for _ in 0..INTX_REPEATS {
+            lines.touch();
+            assert_eq!(lines.request(IrqRequest::UnmaskIntx), Sent::Again);
+        }
+        assert_eq!(counter.get(), 1 + INTX_REPEATS);
+        lines.touch();
+        assert_eq!(lines.request(IrqRequest::UnmaskIntx), Sent::Nothing);
+        // And a new one again.
+        lines.raise_intx();
+        lines.touch();
+        assert_eq!(lines.request(IrqRequest::UnmaskIntx), Sent::Again);
+        lines.touch();
+        lines.acknowledge();
+        lines.touch();
+        assert_eq!(lines.request(IrqRequest::UnmaskIntx), Sent::Nothing);
+    }
+
+    #[test]
+    fn intx_that_waits_is_not_sent_again_besides() {
+        let (mut lines, counter) = intx();
+        lines.raise_intx();
+        lines.raise_intx();
+        lines.touch();
+        assert_eq!(lines.request(IrqRequest::UnmaskIntx), Sent::Waiting);
+        lines.acknowledge();
+        assert_eq!(lines.request(IrqRequest::UnmaskIntx), Sent::Nothing);
         assert_eq!(counter.get(), 2);
     }
 
@@ -216,7 +318,7 @@ pub(crate) mod tests {
         let (mut lines, counter) = intx();
         lines.request(IrqRequest::MaskIntx);
         assert_eq!(lines.raise_intx(), Raised::Later);
-        assert!(lines.request(IrqRequest::UnmaskIntx));
+        assert_eq!(lines.request(IrqRequest::UnmaskIntx), Sent::Waiting);
         assert_eq!(counter.get(), 1);
     }
 
@@ -226,7 +328,7 @@ pub(crate) mod tests {
         lines.raise_intx();
         lines.raise_intx();
         lines.reset();
-        assert!(!lines.request(IrqRequest::UnmaskIntx));
+        assert_eq!(lines.request(IrqRequest::UnmaskIntx), Sent::Nothing);
         assert_eq!(lines.raise_intx(), Raised::Now);
         assert_eq!(counter.get(), 2);
     }

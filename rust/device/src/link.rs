@@ -52,6 +52,13 @@ pub enum Space {
     Memory,
 }
 
+/// What a client does there.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Access {
+    Read,
+    Write,
+}
+
 /// A link and all its devices.
 #[derive(Debug)]
 pub struct Link {
@@ -142,6 +149,8 @@ impl Link {
 
     /// `peer` reads.
     pub fn read(&mut self, peer: u16, space: Space, offset: u64, data: &mut [u8]) {
+        let bytes = offset..offset.saturating_add(data.len() as u64);
+        self.device(peer).touched(space, Access::Read, &bytes);
         match space {
             Space::Config => self.device(peer).config_read(offset, data),
             Space::Registers => self.device(peer).register_read(offset, data),
@@ -152,6 +161,8 @@ impl Link {
 
     /// `peer` writes.
     pub fn write(&mut self, peer: u16, space: Space, offset: u64, data: &[u8]) {
+        let bytes = offset..offset.saturating_add(data.len() as u64);
+        self.device(peer).touched(space, Access::Write, &bytes);
         match space {
             Space::Config => self.device(peer).config_write(offset, data),
             Space::Registers => self.register_write(peer, offset, data),

@@ -219,6 +219,10 @@ pub struct Interrupts {
     pub dropped: Dropped,
     /// How often an INTx waited for the end of the one before; such interrupts merge.
     pub merged: u64,
+    /// How often an INTx was sent again that the client had ended and its guest not acknowledged;
+    /// not in `delivered`.
+    #[serde(default)]
+    pub repeated: u64,
     /// By vector, up to the last one on which there was any.
     pub vectors: Vec<Vector>,
 }

@@ -6,6 +6,7 @@
 mod support;
 
 use ivshmem_device::lines::IrqRequest;
+use ivshmem_device::lines::INTX_REPEATS;
 use ivshmem_device::link::Space;
 use ivshmem_device::spec::LinkOptions;
 use ivshmem_device::spec::Protection;
@@ -80,6 +81,9 @@ struct Simple {
     intx: bool,
     masked: bool,
     pending: bool,
+    /// Whether the peer has touched the device since the last INTx, and if so acknowledged it.
+    touched: Option<bool>,
+    repeats: u32,
     /// Interrupts that have to have arrived.
     arrived: [u32; VECTORS],
 }
@@ -105,8 +109,34 @@ impl Simple {
             self.pending = true;
         } else {
             self.masked = true;
+            (self.touched, self.repeats) = (None, 0);
             self.arrived[0] += 1;
         }
+    }
+
+    fn touch(&mut self, acknowledges: bool) {
+        self.touched = Some(acknowledges || self.touched == Some(true));
+    }
+
+    fn unmask(&mut self) {
+        self.masked = false;
+        if self.command & COMMAND_INTX_DISABLE != 0 {
+            self.touch(true);
+        }
+        if std::mem::take(&mut self.pending) {
+            if self.intx {
+                self.intx();
+            }
+        } else if self.touched == Some(false) && self.repeats < INTX_REPEATS && self.intx {
+            let repeats = self.repeats + 1;
+            self.intx();
+            self.repeats = repeats;
+        }
+    }
+
+    fn set_intx(&mut self) {
+        (self.intx, self.masked, self.pending) = (true, false, false);
+        self.touched = Some(true);
     }
 
     fn reset(&mut self) {
@@ -115,6 +145,8 @@ impl Simple {
             state: self.state,
             vectors: self.vectors,
             intx: self.intx,
+            touched: Some(true),
+            repeats: self.repeats,
             arrived: self.arrived,
             ..Self::default()
         };
@@ -157,6 +189,16 @@ impl Model {
     fn act(&mut self, peer: usize, action: &Action) -> Option<Vec<u8>> {
         let vectors = if self.with_msix { VECTORS } else { 1 };
         let device = &mut self.devices[peer];
+        match *action {
+            Action::IntCtrl(_) | Action::Read(_) => device.touch(true),
+            Action::Load(at, len) => {
+                device.touch((at..at + len as u64).contains(&(4 * peer as u64)));
+            }
+            Action::Ring(..) | Action::State(_) | Action::Store(..) | Action::Wild(..) => {
+                device.touch(false);
+            }
+            _ => {}
+        }
         let decoding = device.command & COMMAND_MEMORY != 0;
         match *action {
             Action::BringUp => {
@@ -166,7 +208,7 @@ impl Model {
                 if self.with_msix {
                     device.vectors = [true; VECTORS];
                 } else {
-                    (device.intx, device.masked, device.pending) = (true, false, false);
+                    device.set_intx();
                 }
             }
             Action::Command(value) => device.command = value & 0x0406,
@@ -193,15 +235,8 @@ impl Model {
             }
             Action::SetVector(vector) if self.with_msix => device.vectors[vector] = true,
             Action::ClearVectors => device.vectors = Default::default(),
-            Action::SetIntx => {
-                (device.intx, device.masked, device.pending) = (true, false, false);
-            }
-            Action::Unmask => {
-                device.masked = false;
-                if std::mem::take(&mut device.pending) {
-                    device.intx();
-                }
-            }
+            Action::SetIntx => device.set_intx(),
+            Action::Unmask => device.unmask(),
             Action::Load(at, len) => {
                 let byte = |at: u64| *self.memory.get(at as usize).unwrap_or(&0xff);
                 return Some((at..at + len as u64).map(byte).collect());
@@ -221,6 +256,7 @@ impl Model {
             Action::Detach => {
                 device.reset();
                 (device.present, device.intx) = (false, false);
+                (device.touched, device.repeats) = (Some(true), 0);
                 device.vectors = Default::default();
                 self.set_state(peer, 0);
             }

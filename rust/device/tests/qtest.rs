@@ -20,6 +20,8 @@ const MAX_PEERS: u64 = 0x04;
 
 const RW: u64 = 0x1000;
 const OUTPUT_0: u64 = 0xa000;
+/// State of peer 1.
+const OWN_STATE: u64 = 4;
 const OUTPUT_1: u64 = 0xc000;
 const END: u64 = 0xe000;
 
@@ -464,15 +466,37 @@ fn intx_is_a_level_until_the_guest_touches_a_bar_and_merges_meanwhile() {
         pair.qemu.config_read(function(1), 0);
         assert!(pair.qemu.irq_10());
         // Any BAR access is the end of the interrupt; what came meanwhile is one more.
-        pair.load(1, 0);
+        pair.load(1, OWN_STATE);
         wait_for("the second interrupt", || {
             (pair.setup.peer(1).interrupts.delivered == 2 * round).then_some(())
         });
         wait_for("the line", || pair.qemu.irq_10().then_some(()));
-        pair.load(1, 0);
+        pair.load(1, OWN_STATE);
         wait_for("the line to fall", || (!pair.qemu.irq_10()).then_some(()));
     }
     assert_eq!(pair.setup.statistics().fatal_accesses, 0);
+}
+
+#[test]
+fn intx_that_another_access_has_lowered_comes_back_until_it_is_acknowledged() {
+    let mut pair = Pair::new(LinkOptions {
+        vectors: 0,
+        ..LinkOptions::default()
+    });
+    pair.qemu.route_intx_to_irq_10();
+    pair.set(1, INT_CTRL, 1);
+    pair.ring(0, 1, 0);
+    for count in 0..=3 {
+        wait_for("the line", || pair.qemu.irq_10().then_some(()));
+        assert_eq!(pair.setup.peer(1).interrupts.repeated, count);
+        // The state of somebody else is none of it.
+        pair.load(1, 0);
+    }
+    wait_for("the line", || pair.qemu.irq_10().then_some(()));
+    pair.load(1, OWN_STATE);
+    wait_for("the line to fall", || (!pair.qemu.irq_10()).then_some(()));
+    let interrupts = pair.setup.peer(1).interrupts;
+    assert_eq!((interrupts.delivered, interrupts.repeated), (1, 4));
 }
 
 /// What the documentation says that the model cannot show.

@@ -152,7 +152,8 @@ impl Device {
                 msix.control(&mut self.space, msix::ENABLE);
             }
             Wiring::Intx(lines) => {
-                connect_intx(*lines, self.sections.state_table);
+                let own_state = 4 * u64::from(self.layout.id());
+                connect_intx(*lines, self.sections.state_table, own_state);
                 self.space.write16(header::COMMAND, command::MEMORY);
             }
         }

@@ -155,10 +155,12 @@ impl Cell {
         self.write_register(registers::INT_CTRL, registers::INT_CTRL_ENABLE);
     }
 
-    /// The end of an interrupt.
+    /// The end of an interrupt, which INTx wants to be acknowledged.
     pub(super) fn end_of_interrupt(&self) {
         if self.vectors == 0 {
             let mut link = self.link.lock();
+            let own_state = state_table::entry_offset(self.id()) as u64;
+            link.read(self.id(), Space::Memory, own_state, &mut [0; 4]);
             link.irq_request(self.id(), IrqRequest::UnmaskIntx);
         }
     }

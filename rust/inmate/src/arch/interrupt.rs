@@ -56,10 +56,11 @@ pub(crate) fn device_message(vector: u32) -> Result<(u64, u32), Error> {
     ))
 }
 
-/// Makes interrupts on these lines count as the device's vector 0. `memory` is
-/// any part of the device that may be read at any time.
-pub(crate) fn connect_intx(lines: u16, memory: Mapping) {
-    INTX_WORD.store(memory.range().start(), Ordering::Relaxed);
+/// Makes interrupts on these lines count as the device's vector 0. The word of
+/// `memory` at `offset` acknowledges them when it is read, and may be read at
+/// any time.
+pub(crate) fn connect_intx(lines: u16, memory: Mapping, offset: u64) {
+    INTX_WORD.store(memory.range().start() + offset, Ordering::Relaxed);
     lapic::accept_external();
     pic::connect(lines);
 }

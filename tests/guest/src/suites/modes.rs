@@ -4,10 +4,12 @@
 use super::{count_doorbells, doorbells, drain, wait, Env, Test, SOON};
 use crate::system;
 use ivshmem::{
-    Deadline, Device, Error, EventBuffer, EventKind, InterruptMode, StateFlags, Subject,
+    ConnectOptions, Deadline, Device, Error, EventBuffer, EventKind, InterruptMode, StateFlags,
+    Subject,
 };
 use rustix::io::Errno;
 use std::fs;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::time::{Duration, Instant};
 
 /// Devices that share an INTx line: the plan has no vectors, and slots that are equal modulo 4.
@@ -18,6 +20,10 @@ pub(super) const INTX: &[Test] = &[
         intx_doorbells,
     ),
     Test::two_peers("INTx: the last doorbell of any burst is seen", intx_burst),
+    Test::two_peers(
+        "INTx: a doorbell that comes while the handler looks at channels is heard",
+        intx_beside_channels,
+    ),
     Test::two_peers("INTx: states are told apart from doorbells", intx_states),
     Test::two_peers(
         "INTx: a neighbour on the line works on while a device is unbound and bound",
@@ -116,6 +122,38 @@ fn intx_burst(env: &Env) {
             interrupted(&other);
         }
     }
+}
+
+/// The handler reads much for a channel that is busy. What is rung meanwhile, by somebody who has already heard of
+/// this interrupt, must not be lost in it.
+fn intx_beside_channels(env: &Env) {
+    const ROUNDS: u32 = 300;
+    let (device, other) = (env.open(), env.open_other());
+    let connect = |device: &Device, peer| device.connect(peer, ConnectOptions::new());
+    let near = connect(&device, env.other_expected().peer).expect("connect");
+    let far = connect(&other, own(env)).expect("connect");
+    let done = AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            let mut buffer = [0; 64];
+            while !done.load(Relaxed) {
+                near.send(b"ping").expect("send");
+                far.receive(&mut buffer).expect("receive");
+                far.send(b"pong").expect("send");
+                near.receive(&mut buffer).expect("receive");
+            }
+        });
+        let heard = (0..ROUNDS).all(|_| {
+            drain(&device);
+            device.ring(own(env), 0).expect("ring");
+            let mut buffer = EventBuffer::new(8);
+            device
+                .events(&mut buffer, Deadline::after(SOON))
+                .is_ok_and(|mut events| events.any(|event| doorbells(&event, 0) > 0))
+        });
+        done.store(true, Relaxed);
+        assert!(heard, "a doorbell was lost");
+    });
 }
 
 fn intx_states(env: &Env) {
