@@ -21,8 +21,9 @@ DOORBELLS ?=
 MESSAGES ?= 20000
 # How often one of them is restarted.
 RESTARTS ?= 8
-# How often everything is measured.
+# How often everything is measured; or 1: it is profiled instead.
 ROUNDS ?= 5
+PROFILE ?=
 # A kernel tree to build the module against with this machine's own compilers; empty: the toolbox and its kernel.
 KDIR ?=
 
@@ -38,7 +39,7 @@ help: ## this list
 	@sed -nE 's/^([a-z-]+):.*## (.*)/  \1|\2/p' Makefile | awk -F '|' '{ printf "%-16s %s\n", $$1, $$2 }'
 	@echo "Settings: KERNEL=stock|debug|arm64|arm64-16k (kernel, modules, update, test-guest)  KDIR=TREE (modules)"
 	@echo "          DOORBELLS=N (test-guest)"
-	@echo "          MESSAGES=N RESTARTS=N SEED=N KERNEL=stock|debug (soak-channels)  MESSAGES=N ROUNDS=N (bench)"
+	@echo "          MESSAGES=N RESTARTS=N SEED=N KERNEL=stock|debug (soak-channels)  MESSAGES=N ROUNDS=N PROFILE=1 (bench)"
 	@echo "          GREETING=TEXT (demo)  OPS=N TIME=SECONDS SEED=N (fuzz, attack)  CYCLES=N (soak)"
 	@echo "          V=1 (all output)  IVSHMEM_CACHE=FOLDER (default ~/.cache/ivshmem)"
 
@@ -118,9 +119,10 @@ soak-channels: user-amd64 ## messages between two guests, each checked, and rest
 	@scripts/modules $(or $(KERNEL),stock)
 	@scripts/with-kernels $(or $(KERNEL),stock) $(BIN)/ivshmem-harness soak-channels --messages='$(MESSAGES)' --restarts='$(RESTARTS)' $(addprefix --seed=,$(SEED))
 
-bench: modules user-amd64 ## channels against TCP, virtio-serial and others: writes Documentation/measurements.md (ROUNDS=, MESSAGES=)
+bench: modules user-amd64 ## channels against TCP, virtio-serial and others: writes Documentation/measurements.md (ROUNDS=, MESSAGES=, PROFILE=1)
 	@scripts/kernel drivers stock
-	@scripts/with-kernels stock $(BIN)/ivshmem-harness bench --rounds='$(ROUNDS)' --messages='$(MESSAGES)'
+	@$(if $(PROFILE),$(TOOLBOX) run rust/profiler/build.sh)
+	@scripts/with-kernels stock $(BIN)/ivshmem-harness bench --rounds='$(ROUNDS)' --messages='$(MESSAGES)' $(if $(PROFILE),--profile)
 
 .PHONY: attack
 # The short form is the suite channel-attack of the guest tests.

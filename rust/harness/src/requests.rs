@@ -7,7 +7,7 @@
 //! lines. The guest's side is `tests/guest/src/ask.rs`; a new service is a new arm in
 //! [`Services::serve`].
 
-use crate::channels::Schedule;
+use crate::channels::{Profiler, Schedule};
 use anyhow::{bail, Context, Result};
 use serde_json::{json, Value};
 use std::collections::BTreeMap;
@@ -32,6 +32,8 @@ pub(crate) struct Services {
     pub(crate) qmp: Option<PathBuf>,
     /// When one of two guests is restarted.
     pub(crate) schedule: Option<Arc<Schedule>>,
+    /// What counts the guest's instructions.
+    pub(crate) profiler: Option<Profiler>,
 }
 
 impl Services {
@@ -61,8 +63,9 @@ impl Services {
                 "no"
             }
             .into()),
+            "profile" => self.profile(rest),
             _ => bail!(
-                "there is no service `{service}`: the harness has `model`, `qmp`, `next` and `over`"
+                "there is no service `{service}`: the harness has `model`, `qmp`, `next`, `over` and `profile`"
             ),
         }
     }
@@ -72,6 +75,15 @@ impl Services {
         self.schedule
             .as_deref()
             .context("nobody is to be restarted")
+    }
+
+    /// `STEP begin` or `STEP end`: keeps what the profiler has counted.
+    fn profile(&self, words: &str) -> Result<String> {
+        let profiler = self.profiler.as_ref();
+        profiler
+            .context("this guest has no profiler")?
+            .keep(words)?;
+        Ok(String::new())
     }
 
     /// `LINK COMMAND`: a command for the device model of a link.
@@ -164,6 +176,7 @@ mod tests {
             ("qmp stop", "no monitor"),
             ("next", "nobody"),
             ("over", "nobody"),
+            ("profile x begin", "no profiler"),
         ] {
             let answer = services.answer(&format!("?4 {request}")).unwrap();
             assert!(answer.starts_with("!4 error: "), "{answer}");

@@ -32,6 +32,10 @@ pub(crate) struct Settings {
     #[arg(long, env = "IVSHMEM_INMATE", value_name = "FILE", global = true)]
     inmate: Option<PathBuf>,
 
+    /// The plugin for QEMU that counts instructions [default: BUILD/profiler/ivshmem-profiler.so]
+    #[arg(long, env = "IVSHMEM_PROFILER", value_name = "FILE", global = true)]
+    profiler: Option<PathBuf>,
+
     /// Folder for all output; results go to BUILD/results, consoles to BUILD/run/KERNEL
     #[arg(
         long,
@@ -132,6 +136,13 @@ impl Settings {
     pub(crate) fn inmate(&self) -> Result<PathBuf> {
         let default = || self.build.join("inmate/ivshmem-inmate.elf");
         existing(self.inmate.clone().unwrap_or_else(default), "make inmate")
+    }
+
+    /// The plugin for QEMU that counts instructions.
+    pub(crate) fn profiler(&self) -> Result<PathBuf> {
+        let default = || self.build.join("profiler/ivshmem-profiler.so");
+        let plugin = self.profiler.clone().unwrap_or_else(default);
+        existing(plugin, "make bench PROFILE=1")
     }
 
     /// The folder for results, made if it is not there.

@@ -4,7 +4,7 @@
 
 use super::table::Aim;
 use super::two::{Pair, Roles};
-use super::{plot, table};
+use super::{plot, profile_table, table};
 use crate::progress::Step;
 use crate::settings::Settings;
 use crate::tap::TestResult;
@@ -33,6 +33,10 @@ pub(crate) struct Bench {
     #[arg(long, value_name = "N", default_value_t = 20_000,
         value_parser = clap::value_parser!(u64).range(20..=100_000_000))]
     messages: u64,
+
+    /// Profile instead, with the plugin of rust/profiler: what a message costs how many instructions, function by function
+    #[arg(long)]
+    profile: bool,
 
     /// Folder for measurements.md and measurements.svg
     #[arg(long, value_name = "DIR", default_value = "Documentation")]
@@ -93,6 +97,9 @@ impl Figures {
 
 /// Measures, and writes the document and its picture.
 pub(crate) fn run(settings: &Settings, bench: &Bench) -> Result<Vec<TestResult>> {
+    if bench.profile {
+        return profile(settings, bench);
+    }
     let kernel = settings.kernel()?;
     let step = Step::begin(
         format!(
@@ -124,23 +131,38 @@ pub(crate) fn run(settings: &Settings, bench: &Bench) -> Result<Vec<TestResult>>
     Ok(ended.results)
 }
 
+/// Profiles, and writes that part of the document.
+fn profile(settings: &Settings, bench: &Bench) -> Result<Vec<TestResult>> {
+    let (results, profiles) = super::profile::run(settings, bench.messages)?;
+    if !profiles.is_empty() {
+        let command = format!("make bench PROFILE=1 MESSAGES={}", bench.messages);
+        let kernel = settings.kernel()?.title();
+        let tables = profile_table::markdown(&profiles, &command, &kernel);
+        let path = write_between(bench, &PROFILE, &tables)?;
+        println!("  written to {}", path.display());
+    }
+    Ok(results)
+}
+
 /// The lines between which the document is written by the run.
-const BEGIN: &str = "<!-- written by `make bench` from here -->";
-const END: &str = "<!-- to here -->";
+const MARKS: [&str; 2] = [
+    "<!-- written by `make bench` from here -->",
+    "<!-- to here -->",
+];
+/// Likewise, by one that profiles.
+const PROFILE: [&str; 2] = [
+    "<!-- written by `make bench PROFILE=1` from here -->",
+    "<!-- profile to here -->",
+];
 
 fn write(bench: &Bench, figures: &Figures, aims: &[Aim], kernel: &str) -> Result<()> {
-    let path = bench.output.join("measurements.md");
-    let shown = path.display();
-    let text = fs::read_to_string(&path).with_context(|| format!("cannot read {shown}"))?;
     let command = format!(
         "make bench ROUNDS={} MESSAGES={}",
         bench.rounds, bench.messages
     );
     let tables = table::markdown(figures, aims, &command, kernel)?;
-    let Some(new) = replaced(&text, &tables) else {
-        bail!("{shown} does not have the lines `{BEGIN}` and `{END}`");
-    };
-    fs::write(&path, new).with_context(|| format!("cannot write {shown}"))?;
+    let path = write_between(bench, &MARKS, &tables)?;
+    let shown = path.display();
     let path = path.with_extension("svg");
     fs::write(&path, plot::svg(figures)?)
         .with_context(|| format!("cannot write {}", path.display()))?;
@@ -148,11 +170,27 @@ fn write(bench: &Bench, figures: &Figures, aims: &[Aim], kernel: &str) -> Result
     Ok(())
 }
 
+/// Replaces what is between the marks in the document, which it returns.
+fn write_between(bench: &Bench, marks: &[&str; 2], new: &str) -> Result<PathBuf> {
+    let path = bench.output.join("measurements.md");
+    let shown = path.display();
+    let text = fs::read_to_string(&path).with_context(|| format!("cannot read {shown}"))?;
+    let Some(new) = replaced(&text, marks, new) else {
+        bail!(
+            "{shown} does not have the lines `{}` and `{}`",
+            marks[0],
+            marks[1]
+        );
+    };
+    fs::write(&path, new).with_context(|| format!("cannot write {shown}"))?;
+    Ok(path)
+}
+
 /// `text` with what is between the marks replaced.
-fn replaced(text: &str, new: &str) -> Option<String> {
-    let (head, rest) = text.split_once(BEGIN)?;
-    let (_, tail) = rest.split_once(END)?;
-    Some(format!("{head}{BEGIN}\n\n{new}\n{END}{tail}"))
+fn replaced(text: &str, [begin, end]: &[&str; 2], new: &str) -> Option<String> {
+    let (head, rest) = text.split_once(begin)?;
+    let (_, tail) = rest.split_once(end)?;
+    Some(format!("{head}{begin}\n\n{new}\n{end}{tail}"))
 }
 
 #[cfg(test)]
@@ -170,10 +208,12 @@ mod tests {
 
     #[test]
     fn only_what_is_between_the_marks_is_replaced() {
-        let text = format!("head\n{BEGIN}\nold\n{END}\ntail\n");
-        let new = replaced(&text, "new\n").unwrap();
-        assert_eq!(new, format!("head\n{BEGIN}\n\nnew\n\n{END}\ntail\n"));
-        assert_eq!(replaced(&new, "new\n").unwrap(), new);
-        assert_eq!(replaced("no marks", "new"), None);
+        let [begin, end] = MARKS;
+        let text = format!("head\n{begin}\nold\n{end}\ntail\n");
+        let new = replaced(&text, &MARKS, "new\n").unwrap();
+        assert_eq!(new, format!("head\n{begin}\n\nnew\n\n{end}\ntail\n"));
+        assert_eq!(replaced(&new, &MARKS, "new\n").unwrap(), new);
+        assert_eq!(replaced(&new, &PROFILE, "new"), None);
+        assert_eq!(replaced("no marks", &MARKS, "new"), None);
     }
 }

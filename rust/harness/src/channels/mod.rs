@@ -8,6 +8,7 @@
 //! | `schedule`, `oracle` | when one of them is restarted; what must be true of their logs then |
 //! | `cost` | register accesses |
 //! | `bench`, `table`, `plot` | how fast, as ratios in one run; the document and its picture |
+//! | `profile`, `profile_table`, `symbols` | what costs how many instructions of that |
 //! | `peers` | what channels are compared with: network and serial port between the guests |
 
 mod bench;
@@ -15,7 +16,10 @@ mod cost;
 mod oracle;
 mod peers;
 mod plot;
+mod profile;
+mod profile_table;
 mod schedule;
+mod symbols;
 mod table;
 mod two;
 
@@ -31,6 +35,7 @@ use std::time::Duration;
 use two::{Pair, Roles};
 
 pub(crate) use bench::{run as bench, Bench};
+pub(crate) use profile::Profiler;
 pub(crate) use schedule::Schedule;
 
 /// How long a restart may take, before patience: a guest boots.

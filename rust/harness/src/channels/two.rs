@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! Two Linux guests on one link, or on several.
 
-use super::{peers, Schedule};
+use super::{peers, Profiler, Schedule};
 use crate::boot::{guest_spec, initramfs, judge, Links, CALM_TIMER};
 use crate::process::wait_for;
 use crate::qemu::{Guest, GuestSpec};
@@ -30,6 +30,8 @@ pub(super) struct Roles {
     pub(super) logs: bool,
     /// They have what channels are compared with: a network, and a serial port to each other.
     pub(super) peers: bool,
+    /// The plugin that profiles them, if they are to be.
+    pub(super) profiler: Option<PathBuf>,
     /// The second guest is reset now and then.
     pub(super) schedule: Option<Arc<Schedule>>,
     /// How long it may take.
@@ -46,6 +48,7 @@ impl Roles {
             sections: vec![0x4000],
             peers: false,
             logs: false,
+            profiler: None,
             schedule: None,
             limit: Duration::from_secs(600),
         }
@@ -78,6 +81,7 @@ impl Roles {
 
 /// Two running guests, peers 0 and 1 of all links.
 pub(super) struct Pair {
+    folder: PathBuf,
     links: Links,
     guests: Vec<Guest>,
     logs: [PathBuf; 2],
@@ -134,15 +138,26 @@ impl Pair {
                 // What is measured sleeps and wakes all the time.
                 spec.words = format!("{} {CALM_TIMER}", spec.words);
             }
+            if let Some(plugin) = &roles.profiler {
+                let socket = sockets.path().join(format!("profiler{peer}"));
+                spec.options.extend(Profiler::options(plugin, &socket));
+                spec.services.profiler = Some(Profiler::new(socket, folder.join(&name)));
+            }
             guests.push(Guest::start(settings, &folder, &spec)?);
         }
         Ok(Self {
+            folder,
             links,
             guests,
             logs,
             limit: roles.limit,
             _sockets: sockets,
         })
+    }
+
+    /// Where consoles and the like are.
+    pub(super) fn folder(&self) -> &Path {
+        &self.folder
     }
 
     /// Waits for the end of both, and judges them; `name` goes in front of what is found.

@@ -21,8 +21,8 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 /// Short and long messages, in bytes.
-const SHORT: usize = 64;
-const LONG: usize = 4096;
+pub(super) const SHORT: usize = 64;
+pub(super) const LONG: usize = 4096;
 
 /// The vector for doorbells between interrupt handlers; neither channels nor rings use it on this link.
 const PING_VECTOR: u32 = 3;
@@ -32,10 +32,10 @@ const PING_MAX: u64 = 4096;
 const LIMIT: Duration = Duration::from_secs(300);
 
 /// How many of each are sent, and how many round trips are made.
-struct Amounts {
-    short: u64,
-    long: u64,
-    trips: u64,
+pub(super) struct Amounts {
+    pub(super) short: u64,
+    pub(super) long: u64,
+    pub(super) trips: u64,
 }
 
 /// Measures everything as often as the plan's first argument says; the second is how many short
@@ -55,17 +55,18 @@ pub(crate) fn run(plan: &Plan, report: &mut Report) -> Result<(), Failure> {
     Ok(report.result("everything is measured", &outcome)?)
 }
 
-struct Bench {
-    id: u32,
-    amounts: Amounts,
+/// One of the two guests, and its ways to the other.
+pub(super) struct Bench {
+    pub(super) id: u32,
+    pub(super) amounts: Amounts,
     /// Device files, and the size of the output sections of each.
-    devices: Vec<(PathBuf, u64)>,
-    tcp: stream::Stream<std::net::TcpStream>,
+    pub(super) devices: Vec<(PathBuf, u64)>,
+    pub(super) tcp: stream::Stream<std::net::TcpStream>,
     serial: stream::Stream<File>,
 }
 
 impl Bench {
-    fn new(plan: &Plan, short: u64) -> Result<Self, Failure> {
+    pub(super) fn new(plan: &Plan, short: u64) -> Result<Self, Failure> {
         let id = plan.devices[0].peer;
         stream::set_up_network(id)?;
         let mut devices = Vec::new();
@@ -111,7 +112,7 @@ impl Bench {
     }
 
     /// Returns when the other guest is here, too.
-    fn meet(&self) -> Result<(), Failure> {
+    pub(super) fn meet(&self) -> Result<(), Failure> {
         self.serial.send(&[0; SHORT])?;
         take(&self.serial, &mut [0; SHORT])
     }
@@ -172,7 +173,7 @@ fn take(way: &dyn Transport, buffer: &mut [u8]) -> Result<(), Failure> {
 
 /// Sends `count` messages, and waits until the other guest says that it has got the last: messages per
 /// second.
-fn send(way: &dyn Transport, size: usize, count: u64) -> Result<f64, Failure> {
+pub(super) fn send(way: &dyn Transport, size: usize, count: u64) -> Result<f64, Failure> {
     let message = vec![0x5a; size];
     let begin = Instant::now();
     for _ in 0..count {
@@ -182,7 +183,7 @@ fn send(way: &dyn Transport, size: usize, count: u64) -> Result<f64, Failure> {
     Ok(count as f64 / begin.elapsed().as_secs_f64())
 }
 
-fn receive(way: &dyn Transport, size: usize, count: u64) -> Result<(), Failure> {
+pub(super) fn receive(way: &dyn Transport, size: usize, count: u64) -> Result<(), Failure> {
     let mut buffer = vec![0; size];
     for _ in 0..count {
         take(way, &mut buffer)?;
@@ -191,7 +192,7 @@ fn receive(way: &dyn Transport, size: usize, count: u64) -> Result<(), Failure> 
 }
 
 /// Sends a message and waits for the answer, `count` times: the median in nanoseconds.
-fn call(way: &dyn Transport, count: u64) -> Result<u128, Failure> {
+pub(super) fn call(way: &dyn Transport, count: u64) -> Result<u128, Failure> {
     let mut times = Vec::new();
     let mut answer = [0; SHORT];
     for _ in 0..count {
@@ -204,7 +205,7 @@ fn call(way: &dyn Transport, count: u64) -> Result<u128, Failure> {
     Ok(times[times.len() / 2])
 }
 
-fn answer(way: &dyn Transport, count: u64) -> Result<(), Failure> {
+pub(super) fn answer(way: &dyn Transport, count: u64) -> Result<(), Failure> {
     let mut message = [0; SHORT];
     for _ in 0..count {
         take(way, &mut message)?;
@@ -225,7 +226,7 @@ fn copies(count: u64) -> f64 {
 }
 
 /// Writes of a short message that goes nowhere, per second: what a system call costs.
-fn calls(count: u64) -> Result<f64, Failure> {
+pub(super) fn calls(count: u64) -> Result<f64, Failure> {
     let mut nowhere = File::options().write(true).open("/dev/null")?;
     let begin = Instant::now();
     for _ in 0..count {

@@ -11,6 +11,7 @@
 //! | `restarts`, `session` | many sessions, as one side is restarted again and again |
 //! | `cost` | messages whose register accesses are counted |
 //! | `bench`, `stream` | how fast messages go; TCP and virtio-serial, to compare with |
+//! | `profile` | what costs how much of that |
 //! | `log` | what is known of them when a guest is gone |
 
 mod bench;
@@ -18,6 +19,7 @@ mod cost;
 mod exchange;
 mod log;
 mod message;
+mod profile;
 mod restarts;
 mod ring;
 mod session;
@@ -37,6 +39,7 @@ pub(crate) fn run(plan: &Plan, report: &mut Report) -> Result<bool, Box<dyn std:
     let done = match plan.run.as_str() {
         "exchange" => exchange::run(plan, report),
         "bench" => bench::run(plan, report),
+        "profile" => profile::run(plan, report),
         "cost" => cost::run(plan, report),
         "stay" => restarts::stay(plan, report),
         "restart" => restarts::restart(plan, report),
