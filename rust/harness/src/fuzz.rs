@@ -55,19 +55,28 @@ pub(crate) struct Amount {
 /// A device that lies does much less in the same time: the part of the operations that its guest does.
 const HOSTILE_PART: u64 = 5;
 
-/// Links that guests have, in turn; the last one's device is hostile.
+/// Links that guests have, in turn; the last one's device is hostile. Their third peer sends messages back, or answers
+/// doorbells only, or breaks the rules of channels.
 fn links() -> [(&'static str, DevicePlan); 4] {
+    let inmate = |behaviour: &str| {
+        Some(SoftInmate {
+            peer: 2,
+            behaviour: behaviour.into(),
+        })
+    };
     let usual = DevicePlan {
-        inmate: Some(SoftInmate::echo(2)),
+        inmate: inmate("echo"),
         ..DevicePlan::default()
     };
     let mapped = DevicePlan {
         protection: Protection::Mapped,
+        inmate: inmate("channel-echo"),
         ..usual.clone()
     };
     let bar2 = DevicePlan {
         shape: Shape::Bar2,
         vectors: 16,
+        inmate: inmate("channel-attacker"),
         ..mapped.clone()
     };
     [

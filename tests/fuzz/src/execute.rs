@@ -2,14 +2,18 @@
 //! Carries operations out: each a system call or a few, and no allocation.
 
 mod calls;
+mod channels;
 mod files;
 
 pub(crate) use files::socket_name;
 
 use crate::facts::Facts;
-use crate::op::{Buffer, How, Mode, Op, Pages, Wait, FIRST_EPOLL};
+use crate::message::Ledger;
+use crate::op::{Buffer, How, Mode, Op, Pages, Slot, Wait, FIRST_EPOLL};
 use crate::sys::{self, Address, Arena, Own, Raw, PAGE};
+use crate::tally::{Extra, Tally, THREADS};
 use crate::worker::Paths;
+use std::cell::{Cell, RefCell};
 use std::io;
 
 /// In a thread's own memory: structures of ioctls, small arguments of other calls, and data.
@@ -26,16 +30,47 @@ pub(crate) struct Executor<'a> {
     arena: Arena,
     facts: &'a Facts,
     paths: &'a Paths,
+    ledger: &'a Ledger,
+    tally: &'a Tally,
+    /// Its number among the threads of all processes.
+    thread: u32,
+    /// The last message that came from each end of a channel, of each thread.
+    last: RefCell<[[u64; THREADS]; 4]>,
+    /// Why a result was wrong.
+    reason: Cell<&'static str>,
 }
 
 impl<'a> Executor<'a> {
-    pub(crate) fn new(arena: Arena, facts: &'a Facts, paths: &'a Paths) -> io::Result<Self> {
+    pub(crate) fn new(
+        arena: Arena,
+        facts: &'a Facts,
+        paths: &'a Paths,
+        ledger: &'a Ledger,
+        tally: &'a Tally,
+        thread: usize,
+    ) -> io::Result<Self> {
         Ok(Self {
             own: Own::new()?,
             arena,
             facts,
             paths,
+            ledger,
+            tally,
+            thread: thread as u32,
+            last: RefCell::new([[0; THREADS]; 4]),
+            reason: Cell::new("a wrong result"),
         })
+    }
+
+    /// The result of a call that ended well and did something that it must not.
+    fn wrong(&self, reason: &'static str) -> Raw {
+        self.reason.set(reason);
+        WRONG_RESULT
+    }
+
+    /// Why the last wrong result was one.
+    pub(crate) fn reason(&self) -> &'static str {
+        self.reason.get()
     }
 
     fn address(&self, buffer: Buffer, own: usize) -> Address {
@@ -58,9 +93,20 @@ impl<'a> Executor<'a> {
         self.own.address(at)
     }
 
-    /// Carries out `op`: its result, or the negative of an error's number.
-    pub(crate) fn run(&self, op: &Op) -> Raw {
+    /// Carries out `op`, which is operation `number` of this thread: its result, or the negative of an error's number.
+    pub(crate) fn run(&self, number: u64, op: &Op) -> Raw {
+        let result = self.carry_out(number, op);
+        match -result as i32 {
+            libc::ECONNRESET => self.tally.add(Extra::Reset),
+            libc::EPROTO => self.tally.add(Extra::Broken),
+            _ => {}
+        }
+        result
+    }
+
+    fn carry_out(&self, number: u64, op: &Op) -> Raw {
         match *op {
+            Op::Channel(ref op) => self.channel(number, op),
             Op::Open { slot, flags } => {
                 let mode = match slot.mode() {
                     Mode::Both => libc::O_RDWR,
@@ -152,7 +198,7 @@ impl<'a> Executor<'a> {
                 other,
                 events,
                 wait,
-            } => self.poll(slot.fd(), other.fd(), events, wait),
+            } => self.poll(slot, other, events, wait),
             Op::Select { slot, other, wait } => self.select(slot.fd(), other.fd(), wait),
             Op::EpollCtl {
                 epoll,
@@ -248,10 +294,11 @@ impl<'a> Executor<'a> {
         }
     }
 
-    fn poll(&self, fd: i32, other: i32, events: i16, wait: Wait) -> Raw {
-        for (index, fd) in [fd, other].into_iter().enumerate() {
+    fn poll(&self, slot: Slot, other: Slot, events: i16, wait: Wait) -> Raw {
+        let slots = [slot, other];
+        for (index, slot) in slots.into_iter().enumerate() {
             let at = SMALL + index * 8;
-            self.own.put(at, &fd.to_ne_bytes());
+            self.own.put(at, &slot.fd().to_ne_bytes());
             self.own.put(at + 4, &events.to_ne_bytes());
             self.own.put(at + 6, &[0; 2]);
         }
@@ -263,7 +310,17 @@ impl<'a> Executor<'a> {
         if result >= 0
             && (count != result as usize || came.iter().any(|came| came & !(events | always) != 0))
         {
-            return WRONG_RESULT;
+            return self.wrong("bits that were not asked for");
+        }
+        let ends = |came: i16| came & libc::POLLHUP != 0;
+        let fails = |came: i16| came & libc::POLLERR != 0;
+        let is_odd = |came: i16| came & libc::POLLPRI != 0 || ends(came) != fails(came);
+        if slots
+            .iter()
+            .zip(came)
+            .any(|(slot, came)| slot.is_channel() && is_odd(came))
+        {
+            return self.wrong("bits that a channel does not have");
         }
         result
     }

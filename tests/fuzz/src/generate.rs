@@ -3,6 +3,7 @@
 //! mutations of every field.
 
 mod calls;
+mod channels;
 mod numbers;
 
 use crate::facts::Facts;
@@ -102,11 +103,23 @@ const WEIGHTS: &[(u64, Make)] = &[
 /// Operation `number` of `thread`.
 pub(crate) fn generate(seed: u64, thread: u64, number: u64, facts: &Facts) -> Op {
     let mut random = Random::of(seed, thread, number);
-    let sum = WEIGHTS.iter().map(|(weight, _)| weight).sum();
+    if !facts.has_channels() {
+        return weighted(WEIGHTS, &mut random, facts);
+    }
+    if random.one_in(4) {
+        let raw = weighted(WEIGHTS, &mut random, facts);
+        return channels::tame(raw, facts);
+    }
+    channels::generate(&mut random, facts)
+}
+
+/// One of `weights`.
+fn weighted(weights: &[(u64, Make)], random: &mut Random, facts: &Facts) -> Op {
+    let sum = weights.iter().map(|(weight, _)| weight).sum();
     let mut at = random.below(sum);
-    for (weight, make) in WEIGHTS {
+    for (weight, make) in weights {
         if at < *weight {
-            return make(&mut random, facts);
+            return make(random, facts);
         }
         at -= weight;
     }
@@ -354,8 +367,9 @@ fn poll(r: &mut Random, _: &Facts) -> Op {
     }
 }
 
-fn epoll_ctl(r: &mut Random, _: &Facts) -> Op {
+fn epoll_ctl(r: &mut Random, facts: &Facts) -> Op {
     let fd = match r.below(8) {
+        _ if facts.has_channels() && r.one_in(2) => channels::channel(r, facts).fd(),
         0 => FIRST_EVENTFD + r.below(EVENTFDS.into()) as i32,
         1 => FIRST_EPOLL + r.below(EPOLLS.into()) as i32,
         _ => slot(r).fd(),
@@ -455,35 +469,21 @@ fn no_file(r: &mut Random, facts: &Facts) -> Op {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::facts::Span;
+    use crate::facts::Channels;
     use crate::kinds::Kind;
     use proptest::prelude::*;
 
-    pub(crate) fn facts() -> Facts {
-        Facts {
-            page: 4096,
-            peers: 3,
-            vectors: 4,
-            vectors_enabled: 4,
-            polling: false,
-            region: 0x10000,
-            rw: Span {
-                offset: 0x1000,
-                size: 0x9000,
-            },
-            output: Span {
-                offset: 0xa000,
-                size: 0x2000,
-            },
-            info: [vec![0; 136], vec![0; 136]],
-        }
+    fn facts() -> Facts {
+        Facts::sample(Channels::None)
     }
 
     #[test]
     fn every_kind_comes() {
         let mut seen = vec![0; Kind::ALL.len()];
         for number in 0..1_000_000 {
-            seen[generate(1, 0, number, &facts()).kind() as usize] += 1;
+            for facts in [facts(), Facts::sample(Channels::Honest)] {
+                seen[generate(1, 0, number, &facts).kind() as usize] += 1;
+            }
         }
         for (kind, count) in Kind::ALL.iter().zip(seen) {
             assert!(count > 50, "{}: {count}", kind.name());

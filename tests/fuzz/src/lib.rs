@@ -12,6 +12,9 @@
 //!
 //! * The n-th operation of a thread is a pure function of seed, thread and n: it names slots (of open
 //!   files, of mapped memory), never what happens to be in them.
+//! * Half of the batches have channels, in the others programs have the output sections and states that channels
+//!   would take. What messages say is a function of the same three numbers (`message.rs`), and all processes share a
+//!   ledger of what was sent: what arrives was sent, once, and in order.
 //! * The oracle knows the header, not the driver: what an operation may return follows from the
 //!   operation alone. Files of a slot are always of the same device and mode, and have always the
 //!   same number, so that this can be exact although other threads open and close them.
@@ -24,6 +27,7 @@ mod execute;
 mod facts;
 mod generate;
 mod kinds;
+mod message;
 mod op;
 mod oracle;
 mod random;
@@ -32,7 +36,8 @@ mod sys;
 mod tally;
 pub mod worker;
 
-pub use facts::{Facts, Span};
+pub use facts::{Channels, Facts, Span};
 pub use kinds::Kind;
+pub use message::create_ledger;
 pub use random::Random;
-pub use tally::{Tally, ERRNOS};
+pub use tally::{Extra, Tally, ERRNOS};

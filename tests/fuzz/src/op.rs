@@ -1,11 +1,17 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! What an operation is: all that it depends on, and nothing of what happens to be there when it runs.
 
+mod channel;
+
+pub(crate) use channel::{ChannelCall, ChannelOp, Count, THIRD};
+
 use crate::kinds::Kind;
 use ivshmem::uapi;
 
 /// Number of slots for files of the devices.
 pub(crate) const SLOTS: u8 = 16;
+/// Number of slots for channels, which come behind those: two for each end.
+pub(crate) const CHANNELS: u8 = 8;
 /// Number of slots for eventfds.
 pub(crate) const EVENTFDS: u8 = 4;
 /// Number of slots for epoll files.
@@ -22,6 +28,8 @@ pub(crate) const PIPE: i32 = 140;
 pub(crate) const SOCKET: i32 = 142;
 /// An ordinary file.
 pub(crate) const PLAIN: i32 = 143;
+/// Descriptor of the first channel.
+const FIRST_CHANNEL: i32 = 150;
 /// A number that is never open.
 pub(crate) const CLOSED: i32 = 199;
 
@@ -38,7 +46,7 @@ pub(crate) enum Mode {
     Neither,
 }
 
-/// A place for open files of one device and one mode.
+/// A place for open files of one device and one mode, or for descriptors of one end of a channel.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Slot(pub(crate) u8);
 
@@ -50,6 +58,7 @@ impl Slot {
 
     pub(crate) fn mode(self) -> Mode {
         match self.0 >> 1 {
+            _ if self.is_channel() => Mode::Both,
             0..=4 => Mode::Both,
             5 => Mode::Read,
             6 => Mode::Write,
@@ -67,7 +76,11 @@ impl Slot {
 
     /// Its descriptor, if it is open.
     pub(crate) fn fd(self) -> i32 {
-        FIRST_FD + i32::from(self.0)
+        if self.is_channel() {
+            FIRST_CHANNEL + i32::from(self.0 - SLOTS)
+        } else {
+            FIRST_FD + i32::from(self.0)
+        }
     }
 }
 
@@ -296,6 +309,7 @@ pub(crate) enum Op {
         index: u8,
         what: u8,
     },
+    Channel(ChannelOp),
     Fcntl {
         slot: Slot,
         command: i32,
@@ -352,6 +366,9 @@ pub(crate) enum Op {
 impl Op {
     /// What it is counted as.
     pub(crate) fn kind(&self) -> Kind {
+        if self.slot().is_some_and(Slot::is_channel) {
+            return self.kind_on_channel();
+        }
         match self {
             Self::Open { .. } => Kind::Open,
             Self::Close { .. } => Kind::Close,
@@ -380,6 +397,7 @@ impl Op {
                 Call::EventFd => Kind::Attach,
             },
             Self::Events { .. } => Kind::Events,
+            Self::Channel(op) => op.kind(),
             Self::OtherIoctl { .. } => Kind::OtherIoctl,
             Self::EventFd { .. } => Kind::EventFd,
             Self::Fcntl { .. } => Kind::Fcntl,

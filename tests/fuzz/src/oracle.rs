@@ -5,6 +5,7 @@
 //! may always come: the slot may be empty (EBADF), and the device may be gone (ENODEV).
 
 mod calls;
+mod channels;
 
 use crate::facts::Facts;
 use crate::op::{Buffer, How, Mode, Op, Pages, Slot};
@@ -117,7 +118,12 @@ impl Buffer {
 
 /// What `op` may return.
 pub(crate) fn expect(op: &Op, facts: &Facts) -> Expect {
+    let on_channel = op.slot().filter(|slot| slot.is_channel());
+    if let Some(expect) = on_channel.and_then(|slot| channels::file(slot, op, facts)) {
+        return expect;
+    }
     match *op {
+        Op::Channel(ref op) => channels::own(op, facts),
         Op::Open { slot, flags } => open(slot, flags),
         // Only what the slots hold is closed.
         Op::Close { .. } => Expect::up_to(0).or(&[EBADF]),
@@ -253,6 +259,14 @@ fn transfer(
         facts.region.saturating_sub(offset.max(0) as u64)
     });
     if is_write && !is_empty {
+        // Where channels own the output section.
+        let may_be_owned = match offset {
+            Some(offset) => {
+                facts.is_in_output(slot, offset as u64, (offset as u64).saturating_add(1))
+            }
+            None => true,
+        };
+        perhaps.add_when(facts.has_channels() && may_be_owned, EBUSY);
         match offset {
             Some(offset) if offset >= 0 && left == 0 => faults.add(&[ENOSPC]),
             Some(offset) if offset >= 0 => {
@@ -286,6 +300,10 @@ fn map(slot: Slot, at: Pages, offset: u64, rights: i32, flags: i32, facts: &Fact
     faults.add_when(!facts.is_mappable(offset, end), ENXIO);
     faults.add_when(!slot.is_readable(), EACCES);
     faults.add_when(writes && !facts.is_map_writable(slot, offset, end), EACCES);
+    perhaps.add_when(
+        facts.has_channels() && writes && facts.is_in_output(slot, offset, end),
+        EBUSY,
+    );
     Expect::of(faults, i64::MAX, perhaps)
 }
 

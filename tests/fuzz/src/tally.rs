@@ -10,13 +10,60 @@ use std::sync::atomic::{AtomicU64, Ordering};
 /// Errors that are told apart: numbers below this. 0 stands for success.
 pub const ERRNOS: usize = 134;
 /// Most threads of all processes together.
-const THREADS: usize = 32;
+pub(crate) const THREADS: usize = 32;
 /// Words before the threads'.
-const HEAD: usize = 8;
+const HEAD: usize = 16;
 const STOP: usize = 0;
 const SIGBUS: usize = 1;
 const SIGSEGV: usize = 2;
 const WOKEN: usize = 3;
+const EXTRA: usize = 4;
+
+/// What else is counted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Extra {
+    /// Messages sent through channels.
+    Sent,
+    /// Messages received through channels.
+    Received,
+    /// Of these, messages of which each byte was right, that had been sent, and came once and in order.
+    Checked,
+    /// The same, from the peer that sends back what it gets.
+    Returned,
+    /// A read told of the end of a session that the peer had closed.
+    Ended,
+    /// A call told that the session was reset.
+    Reset,
+    /// A call told that the peer had broken the protocol.
+    Broken,
+}
+
+impl Extra {
+    /// All of them.
+    pub const ALL: [Self; 7] = [
+        Self::Sent,
+        Self::Received,
+        Self::Checked,
+        Self::Returned,
+        Self::Ended,
+        Self::Reset,
+        Self::Broken,
+    ];
+
+    /// Its name.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Sent => "messages sent",
+            Self::Received => "messages received",
+            Self::Checked => "messages between peers of the guest, checked",
+            Self::Returned => "messages echoed by the third peer, checked",
+            Self::Ended => "ends of sessions read",
+            Self::Reset => "resets told",
+            Self::Broken => "broken sessions told",
+        }
+    }
+}
 
 /// The counts.
 #[derive(Debug)]
@@ -116,6 +163,17 @@ impl Tally {
     #[must_use]
     pub fn signals(&self) -> [u64; 2] {
         [self.get(SIGBUS), self.get(SIGSEGV)]
+    }
+
+    pub(crate) fn add(&self, what: Extra) {
+        self.word(EXTRA + what as usize)
+            .fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// How often something else was counted.
+    #[must_use]
+    pub fn extra(&self, what: Extra) -> u64 {
+        self.get(EXTRA + what as usize)
     }
 
     pub(crate) fn add_woken(&self) {

@@ -2,10 +2,12 @@
 //! A process of a run: threads that carry operations out, and a watchdog that ends their waits.
 
 use crate::execute::{socket_name, Executor};
-use crate::facts::{Facts, Span};
+use crate::facts::{Channels, Facts, Span};
 use crate::generate::generate;
+use crate::message::Ledger;
 use crate::op::{
-    Op, Slot, CLOSED, EPOLLS, EVENTFDS, FIRST_EPOLL, FIRST_EVENTFD, PIPE, PLAIN, SLOTS, SOCKET,
+    Op, Slot, CHANNELS, CLOSED, EPOLLS, EVENTFDS, FIRST_EPOLL, FIRST_EVENTFD, PIPE, PLAIN, SLOTS,
+    SOCKET,
 };
 use crate::oracle::expect;
 use crate::sys::{self, Address, Arena, Own, Raw};
@@ -24,6 +26,8 @@ pub struct Job {
     pub seed: u64,
     /// Which of the run's processes this is, from 0 on.
     pub process: usize,
+    /// Processes of the run.
+    pub processes: usize,
     /// Threads of each process.
     pub threads: usize,
     /// Number of each thread's first operation.
@@ -32,6 +36,10 @@ pub struct Job {
     pub count: u64,
     /// File of the [`Tally`].
     pub tally: String,
+    /// File of the ledger of messages, made by [`create_ledger`](crate::create_ledger).
+    pub ledger: String,
+    /// Which channels there are.
+    pub channels: Channels,
     /// The device lies: what operations return is not judged.
     pub is_hostile: bool,
     /// How long a single operation may take, waits included.
@@ -53,6 +61,7 @@ const ATTRIBUTES: &[&str] = &[
     "interrupt_mode",
     "self_test",
     "region_size",
+    "channels",
     "state",
     "state_table/size",
     "rw/offset",
@@ -76,6 +85,9 @@ const DEBUG: &[&str] = &[
     "wakeups",
     "throttles",
     "may_have_lost",
+    "channels",
+    "channels_up",
+    "messages_received",
 ];
 /// Files that are there once.
 const OTHERS: &[&str] = &[
@@ -107,7 +119,7 @@ impl Paths {
         }
         Self {
             nodes: [0, 1].map(|device| path(format!("/dev/ivshmem{device}"))),
-            fdinfo: (0..SLOTS)
+            fdinfo: (0..SLOTS + CHANNELS)
                 .map(|slot| path(format!("/proc/self/fdinfo/{}", Slot(slot).fd())))
                 .collect(),
             system,
@@ -171,6 +183,8 @@ impl Facts {
             rw: span(info[0].rw),
             output: span(info[0].output),
             info: bytes,
+            channels: Channels::None,
+            home: 0,
         })
     }
 }
@@ -192,7 +206,13 @@ struct Process<'a> {
 /// If it cannot begin.
 pub fn run(job: &Job) -> io::Result<bool> {
     let tally = Tally::open(&job.tally)?;
-    let facts = Facts::of_devices()?;
+    let facts = Facts {
+        channels: job.channels,
+        home: job.process as u32 % 2,
+        ..Facts::of_devices()?
+    };
+    let all = job.processes * job.threads;
+    let ledger = Ledger::open(&job.ledger, all, job.first, job.count)?;
     let paths = Paths::new();
     let arena = Arena::new()?;
     sys::handle_wake();
@@ -205,7 +225,10 @@ pub fn run(job: &Job) -> io::Result<bool> {
     };
     let threads: Vec<AtomicI32> = (0..job.threads).map(|_| AtomicI32::new(0)).collect();
     let executors = (0..job.threads)
-        .map(|_| Executor::new(arena, &facts, &paths))
+        .map(|thread| {
+            let global = process.global(thread);
+            Executor::new(arena, &facts, &paths, &ledger, &tally, global)
+        })
         .collect::<io::Result<Vec<_>>>()?;
     std::thread::scope(|scope| {
         for (index, executor) in executors.into_iter().enumerate() {
@@ -277,20 +300,20 @@ impl Process<'_> {
             }
             let op = generate(self.job.seed, global as u64, number, self.facts);
             let begin = sys::now();
-            let result = executor.run(&op);
+            let result = executor.run(number, &op);
             let time = sys::now() - begin;
             self.tally.count(global, op.kind(), result, time);
             if !self.job.is_hostile && !expect(&op, self.facts).allows(result) {
-                self.fail(global, number, &op, result);
+                self.fail(global, number, &op, result, executor);
             }
         }
         id.store(-1, Ordering::Release);
     }
 
-    fn fail(&self, thread: usize, number: u64, op: &Op, result: Raw) {
+    fn fail(&self, thread: usize, number: u64, op: &Op, result: Raw, executor: &Executor<'_>) {
         let before = self.failures.fetch_add(1, Ordering::Relaxed);
         if before < TOLD {
-            let result = describe(result);
+            let result = describe(result, executor.reason());
             eprintln!("thread {thread}, operation {number}: {result}, which is not documented for it: {op:?}");
         }
         if before + 1 >= TOLD {
@@ -342,9 +365,9 @@ impl Process<'_> {
     }
 }
 
-fn describe(result: Raw) -> String {
+fn describe(result: Raw, reason: &str) -> String {
     match result {
-        crate::execute::WRONG_RESULT => "success with a wrong result".into(),
+        crate::execute::WRONG_RESULT => reason.into(),
         0.. => format!("success with {result}"),
         _ => format!("{}", io::Error::from_raw_os_error(-result as i32)),
     }

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! `fuzz`: random operations by several processes on two devices that come and go.
 //!
-//! A run is a sequence of batches. In each, [`PROCESSES`] workers (`tests/fuzz`) with [`THREADS`]
+//! A run is a sequence of batches, every second one with channels. In each, [`PROCESSES`] workers (`tests/fuzz`) with [`THREADS`]
 //! threads each carry out so many operations, while this process disturbs them ([`disturb`]). After each,
 //! when all workers have ended, the devices must work as on the first day ([`invariants`]).
 
@@ -13,7 +13,7 @@ use crate::system;
 use disturb::Disturber;
 use invariants::Healthy;
 use ivshmem_fuzz::worker::{self, Job};
-use ivshmem_fuzz::{Kind, Tally, ERRNOS};
+use ivshmem_fuzz::{create_ledger, Channels, Extra, Kind, Tally, ERRNOS};
 use ivshmem_guest::plan::Plan;
 use std::fs::File;
 use std::process::{Child, Command, ExitStatus, Stdio};
@@ -26,9 +26,13 @@ const PROCESSES: usize = 2;
 /// Threads of each.
 const THREADS: usize = 3;
 /// Operations of a thread in a batch, at most.
-const BATCH: u64 = 20_000;
+const BATCH: u64 = 5_000;
+/// Batches of a run, at least: with and without channels, each of them twice.
+const BATCHES: u64 = 4;
 /// Where the counts are.
 const TALLY: &str = "/tmp/fuzz-tally";
+/// What became of messages.
+const LEDGER: &str = "/tmp/fuzz-ledger";
 /// Longest time of a single operation, before patience.
 const LIMIT: Duration = Duration::from_secs(60);
 
@@ -39,6 +43,17 @@ struct Wanted {
     time: Duration,
     /// The first device lies while operations run.
     is_hostile: bool,
+    /// Who the third peer of the link is to a channel.
+    third: Channels,
+}
+
+/// A part of a run.
+struct Batch {
+    /// Number of each thread's first operation.
+    first: u64,
+    /// Operations of each thread.
+    count: u64,
+    channels: Channels,
 }
 
 impl Wanted {
@@ -51,8 +66,38 @@ impl Wanted {
             operations: operations.parse()?,
             time: Duration::from_secs(seconds.parse()?),
             is_hostile: rest.iter().any(|word| word == "hostile"),
+            third: if inmate(plan).starts_with("channel-attacker") {
+                Channels::Hostile
+            } else {
+                Channels::Honest
+            },
         })
     }
+
+    /// The batch that begins with each thread's operation `first`. Where batches begin follows from the plan alone,
+    /// except that the last one ends where there are `left` operations no more.
+    fn batch(&self, first: u64, left: u64) -> Batch {
+        let threads = (PROCESSES * THREADS) as u64;
+        let length = (self.operations / threads / BATCHES).clamp(1, BATCH);
+        Batch {
+            first,
+            count: left.div_ceil(threads).min(length - first % length),
+            channels: if first / length % 2 == 0 {
+                Channels::None
+            } else {
+                self.third
+            },
+        }
+    }
+}
+
+/// What the third peer of the link does.
+fn inmate(plan: &Plan) -> &str {
+    let inmate = plan
+        .devices
+        .first()
+        .and_then(|device| device.inmate.as_ref());
+    inmate.map_or("", |inmate| &inmate.behaviour)
 }
 
 /// Runs until all operations are done or the time is over.
@@ -67,18 +112,15 @@ pub(crate) fn run(plan: &Plan, report: &mut Report) -> Result<(), Failure> {
     while failures.is_empty() && tally.total() < wanted.operations && begin.elapsed() < wanted.time
     {
         let left = wanted.operations - tally.total();
-        let count = left.div_ceil((PROCESSES * THREADS) as u64).min(BATCH);
-        failures = batch(plan, &wanted, &tally, &mut disturber, first, count)?;
-        first += count;
+        let part = wanted.batch(first, left);
+        failures = batch(plan, &wanted, &tally, &mut disturber, &part)?;
+        first += part.count;
         // A failure that is found now is this batch's.
         if let Err(error) = system::ensure_ready(plan)
             .map_err(Failure::from)
             .and_then(|()| healthy.check(plan))
         {
-            failures.push(format!(
-                "after operations {}..{first}: {error}",
-                first - count
-            ));
+            failures.push(format!("after operations {}..{first}: {error}", part.first));
         }
         report.comment(&format!("fuzz total {}", tally.total()))?;
     }
@@ -104,12 +146,12 @@ fn batch(
     wanted: &Wanted,
     tally: &Tally,
     disturber: &mut Disturber,
-    first: u64,
-    count: u64,
+    part: &Batch,
 ) -> Result<Vec<String>, Failure> {
+    create_ledger(LEDGER, PROCESSES * THREADS, part.count)?;
     let limit = LIMIT * plan.patience.max(1);
     let mut workers = (0..PROCESSES)
-        .map(|process| start(wanted, process, first, count, limit))
+        .map(|process| start(wanted, process, part, limit))
         .collect::<Result<Vec<_>, _>>()?;
     let begun: Vec<u64> = (0..PROCESSES)
         .map(|process| tally.of_thread(process * THREADS))
@@ -158,22 +200,20 @@ fn said() -> String {
     texts.collect()
 }
 
-fn start(
-    wanted: &Wanted,
-    process: usize,
-    first: u64,
-    count: u64,
-    limit: Duration,
-) -> Result<Child, Failure> {
+fn start(wanted: &Wanted, process: usize, part: &Batch, limit: Duration) -> Result<Child, Failure> {
     let output = File::create(output(process))?;
     let is_hostile = u64::from(wanted.is_hostile);
     let words = [
         wanted.seed,
         process as u64,
-        first,
-        count,
+        part.first,
+        part.count,
         limit.as_secs(),
         is_hostile,
+        CHANNELS
+            .iter()
+            .position(|&channels| channels == part.channels)
+            .unwrap_or(0) as u64,
     ];
     let child = Command::new("/proc/self/exe")
         .arg("fuzz-worker")
@@ -185,23 +225,29 @@ fn start(
     Ok(child)
 }
 
+/// Which channels there are, by the number that stands for it in a worker's arguments.
+const CHANNELS: [Channels; 3] = [Channels::None, Channels::Honest, Channels::Hostile];
+
 /// The worker's part, in its process: its exit status.
 pub(crate) fn work(arguments: &[&str]) -> i32 {
     let numbers: Vec<u64> = arguments
         .iter()
         .filter_map(|word| word.parse().ok())
         .collect();
-    let [seed, process, first, count, limit, is_hostile] = numbers[..] else {
-        eprintln!("the arguments are SEED PROCESS FIRST COUNT LIMIT HOSTILE");
+    let [seed, process, first, count, limit, is_hostile, channels] = numbers[..] else {
+        eprintln!("the arguments are SEED PROCESS FIRST COUNT LIMIT HOSTILE CHANNELS");
         return 2;
     };
     let job = Job {
         seed,
         process: process as usize,
+        processes: PROCESSES,
         threads: THREADS,
         first,
         count,
         tally: TALLY.into(),
+        ledger: LEDGER.into(),
+        channels: CHANNELS[channels as usize % CHANNELS.len()],
         is_hostile: is_hostile != 0,
         limit: Duration::from_secs(limit),
     };
@@ -231,6 +277,9 @@ fn tell(report: &mut Report, tally: &Tally, disturber: &Disturber) -> Result<(),
     report.comment(&format!("fuzz also SIGBUS {bus}"))?;
     report.comment(&format!("fuzz also SIGSEGV {segv}"))?;
     report.comment(&format!("fuzz also wake-ups {}", tally.woken()))?;
+    for what in Extra::ALL {
+        report.comment(&format!("fuzz also {} {}", what.name(), tally.extra(what)))?;
+    }
     for (name, count) in disturber.counts() {
         report.comment(&format!("fuzz also {name} {count}"))?;
     }

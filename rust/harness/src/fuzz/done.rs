@@ -79,8 +79,9 @@ impl Done {
     /// nothing.
     pub(crate) fn missing(&self) -> Vec<String> {
         const ENOUGH: u64 = 200;
-        // The driver does not offer the one, and to sysfs garbage is written.
-        const NEVER: [&str; 2] = ["splice", "sysfs-write"];
+        // The driver does not offer the first, and to sysfs garbage is written. What is to be connected is open already,
+        // mostly, by "ch-renew", which has to succeed.
+        const NEVER: [&str; 3] = ["splice", "sysfs-write", "ch-connect"];
         if self.total == 0 && !self.was_interrupted {
             return vec!["none was".into()];
         }
@@ -90,7 +91,52 @@ impl Done {
         let useless = useless.filter(|(name, _)| !NEVER.contains(&name.as_str()));
         useless
             .map(|(name, outcomes)| format!("{name} never succeeded: {outcomes:?}"))
+            .chain(self.missing_in_channels())
             .collect()
+    }
+
+    /// What of the life of channels did not happen at all although there was time for it.
+    fn missing_in_channels(&self) -> Vec<String> {
+        // Of how many attempts to send, one at least; the names are the guest's.
+        const FATES: [(&str, u64); 5] = [
+            ("messages sent", 200),
+            ("messages received", 200),
+            ("messages between peers of the guest, checked", 500),
+            ("ends of sessions read", 4000),
+            ("resets told", 4000),
+        ];
+        let tried = self
+            .kinds
+            .get("ch-send")
+            .map_or(0, |outcomes| outcomes.values().sum::<u64>());
+        let missing = FATES.iter().filter(|(name, enough)| {
+            tried > *enough && self.also.get(*name).copied().unwrap_or_default() == 0
+        });
+        missing
+            .map(|(name, _)| format!("{tried} times a message was to be sent, but {name}: 0"))
+            .collect()
+    }
+
+    /// How much of what channels were asked to do was done.
+    fn channels(&self) -> Option<String> {
+        let outcomes = self
+            .kinds
+            .iter()
+            .filter(|(name, _)| name.starts_with("ch-"));
+        let (mut all, mut good) = (0, 0);
+        for (_, outcomes) in outcomes {
+            all += outcomes.values().sum::<u64>();
+            good += outcomes.get(&0).unwrap_or(&0);
+        }
+        let also = |name: &str| self.also.get(name).copied().unwrap_or_default();
+        (all > 0).then(|| {
+            format!(
+                "channels: {all} operations, {} % of them succeeded; {} messages sent, {} received",
+                good * 100 / all,
+                also("messages sent"),
+                also("messages received"),
+            )
+        })
     }
 
     /// For people.
@@ -107,6 +153,10 @@ impl Done {
                 ""
             }
         );
+        if let Some(channels) = self.channels() {
+            text += "\n  ";
+            text += &channels;
+        }
         for (name, outcomes) in &self.kinds {
             // Writing into a string does not fail.
             let count = outcomes.values().sum::<u64>();
@@ -147,9 +197,13 @@ const NAMES: &[(i32, &str)] = &[
     (25, "ENOTTY"),
     (28, "ENOSPC"),
     (29, "ESPIPE"),
+    (32, "EPIPE"),
     (40, "ELOOP"),
+    (71, "EPROTO"),
     (75, "EOVERFLOW"),
+    (90, "EMSGSIZE"),
     (95, "EOPNOTSUPP"),
+    (104, "ECONNRESET"),
     (110, "ETIMEDOUT"),
     (111, "ECONNREFUSED"),
 ];
@@ -184,6 +238,26 @@ mod tests {
             text.contains("5 per second") && text.contains("EFAULT: 2"),
             "{text}"
         );
+    }
+
+    #[test]
+    fn channels_without_messages_are_a_failure() {
+        let of = |messages: u64| {
+            let lines = format!(
+                "# fuzz total 9000\n# fuzz kind ch-send 0:9 11:900\n# fuzz also messages sent 9\n\
+                 # fuzz also messages received 9\n\
+                 # fuzz also messages between peers of the guest, checked {messages}"
+            );
+            Done::of(&report(&lines))
+        };
+        assert_eq!(of(1).missing(), Vec::<String>::new());
+        let missing = of(0).missing();
+        assert!(
+            missing.len() == 1 && missing[0].contains("checked: 0"),
+            "{missing:?}"
+        );
+        let text = of(1).text(Duration::from_secs(1), false);
+        assert!(text.contains("909 operations, 0 % of them"), "{text}");
     }
 
     #[test]

@@ -11,9 +11,19 @@ const INFO: usize = 136;
 /// Size of an event in its first version.
 const EVENT: usize = 48;
 
+/// The deadline of a call that waits so.
+pub(super) fn deadline(wait: Wait) -> u64 {
+    match wait {
+        Wait::Now => u64::from(uapi::IVSHMEM_DEADLINE_NOW),
+        Wait::Micros(micros) => sys::now() + u64::from(micros) * 1000,
+        Wait::Never => u64::MAX,
+        Wait::At(time) => time,
+    }
+}
+
 impl Executor<'_> {
     /// Puts a structure, and its tail if it is larger than known.
-    fn structure(&self, known: &[u8], size: u16, tail: u8) {
+    pub(super) fn structure(&self, known: &[u8], size: u16, tail: u8) {
         let size = usize::from(size);
         self.own.put(STRUCTURE, known);
         if size > known.len() {
@@ -21,6 +31,15 @@ impl Executor<'_> {
                 .fill(STRUCTURE + known.len(), size - known.len(), 0);
             self.own.put(STRUCTURE + size - 1, &[tail]);
         }
+    }
+
+    /// The same for one that is words only.
+    pub(super) fn words(&self, words: &[u32], size: u16, tail: u8) {
+        let mut known = [0; 16];
+        for (bytes, word) in known.chunks_exact_mut(4).zip(words) {
+            bytes.copy_from_slice(&word.to_ne_bytes());
+        }
+        self.structure(&known[..words.len() * 4], size, tail);
     }
 
     pub(super) fn ioctl(&self, op: &Op) -> Raw {
@@ -35,11 +54,7 @@ impl Executor<'_> {
         else {
             return WRONG_RESULT;
         };
-        let mut known = [0; 16];
-        for (bytes, word) in known.chunks_exact_mut(4).zip(words) {
-            bytes.copy_from_slice(&word.to_ne_bytes());
-        }
-        self.structure(&known, size, tail);
+        self.words(&words, size, tail);
         let result = sys::ioctl(
             slot.fd(),
             call.with_size(size),
@@ -69,18 +84,12 @@ impl Executor<'_> {
         else {
             return WRONG_RESULT;
         };
-        let deadline = match wait {
-            Wait::Now => u64::from(uapi::IVSHMEM_DEADLINE_NOW),
-            Wait::Micros(micros) => sys::now() + u64::from(micros) * 1000,
-            Wait::Never => u64::MAX,
-            Wait::At(time) => time,
-        };
         let mut known = [0; 32];
         known[..8].copy_from_slice(&self.address(records, DATA).bits().to_ne_bytes());
         for (index, word) in [capacity, 0, record_size, flags].into_iter().enumerate() {
             known[8 + index * 4..12 + index * 4].copy_from_slice(&word.to_ne_bytes());
         }
-        known[24..].copy_from_slice(&deadline.to_ne_bytes());
+        known[24..].copy_from_slice(&deadline(wait).to_ne_bytes());
         self.structure(&known, size, tail);
         let number = with_size(uapi::IVSHMEM_IOC_EVENTS, size);
         let result = sys::ioctl(slot.fd(), number, self.address(argument, STRUCTURE));

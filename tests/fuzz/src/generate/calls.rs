@@ -30,7 +30,7 @@ const FOREIGN: &[u32] = &[
 ];
 
 /// A size of the structure that is known as `size`.
-fn size(r: &mut Random, known: u16) -> u16 {
+pub(super) fn size(r: &mut Random, known: u16) -> u16 {
     match r.below(24) {
         0 => r.below(0x4000) as u16,
         1 => known - 1 - r.below(known.into()) as u16,
@@ -40,7 +40,7 @@ fn size(r: &mut Random, known: u16) -> u16 {
 }
 
 /// A byte at the end of a structure that is larger than known.
-fn tail(r: &mut Random) -> u8 {
+pub(super) fn tail(r: &mut Random) -> u8 {
     if r.one_in(3) {
         1 + r.below(255) as u8
     } else {

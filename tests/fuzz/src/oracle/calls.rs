@@ -14,7 +14,7 @@ use libc::{
 const INFO_SIZE: u16 = 136;
 
 /// The results of a call with these faults, which may otherwise also end with `perhaps`.
-fn either(faults: Errors, perhaps: &[i32]) -> Expect {
+pub(super) fn either(faults: Errors, perhaps: &[i32]) -> Expect {
     let mut always = Errors::default();
     always.add(&[EBADF, ENODEV]);
     if faults.is_empty() {
@@ -24,7 +24,7 @@ fn either(faults: Errors, perhaps: &[i32]) -> Expect {
 }
 
 /// The rules of structures that grow. True if the kernel knows what stands in it.
-fn structure(
+pub(super) fn structure(
     wrong: &mut Errors,
     argument: Buffer,
     size: u16,
@@ -196,26 +196,10 @@ pub(super) fn other(number: u32) -> Expect {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::facts::Span;
+    use crate::facts::Channels;
 
     fn facts() -> Facts {
-        Facts {
-            page: 4096,
-            peers: 3,
-            vectors: 4,
-            vectors_enabled: 4,
-            polling: false,
-            region: 0x10000,
-            rw: Span {
-                offset: 0x1000,
-                size: 0x9000,
-            },
-            output: Span {
-                offset: 0xa000,
-                size: 0x2000,
-            },
-            info: [vec![0; 136], vec![0; 136]],
-        }
+        Facts::sample(Channels::None)
     }
 
     fn call(slot: u8, call: Call, size: u16, tail: u8, words: [u32; 4]) -> Expect {

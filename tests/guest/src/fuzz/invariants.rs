@@ -2,7 +2,7 @@
 //! What must be so after each batch: the devices work as on the first day.
 
 use crate::system;
-use ivshmem::{Deadline, Device, EventBuffer, EventKind, StateFlags};
+use ivshmem::{ConnectOptions, Deadline, Device, EventBuffer, EventKind, StateFlags};
 use ivshmem_guest::plan::Plan;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -25,7 +25,8 @@ impl Healthy {
     }
 
     /// Whether they still are, with no file open: *info* is the same; nobody owns the state, and it can
-    /// be published; the own section keeps what is written; an own doorbell arrives.
+    /// be published; the own section keeps what is written; an own doorbell arrives; a channel between them carries
+    /// messages.
     pub(crate) fn check(&self, plan: &Plan) -> Result<(), Failure> {
         for (index, (node, info)) in nodes(plan)?.into_iter().zip(&self.0).enumerate() {
             let device = Device::open(&node)?;
@@ -41,6 +42,13 @@ impl Healthy {
             round_trip(&device, index as u8).map_err(|error| named(&error.to_string()))?;
             ring(&device, SOON * plan.patience.max(1))
                 .map_err(|error| named(&error.to_string()))?;
+        }
+        let nodes = nodes(plan)?;
+        if let [first, second] = nodes.as_slice() {
+            talk(
+                [&Device::open(first)?, &Device::open(second)?],
+                SOON * plan.patience.max(1),
+            )?;
         }
         files_are_closed(plan)
     }
@@ -76,6 +84,30 @@ fn ring(device: &Device, limit: Duration) -> Result<(), Failure> {
         let heard = |event: ivshmem::Event| matches!(event.kind, EventKind::Doorbell { vector, .. } if vector == wanted);
         let deadline = Deadline::after(limit);
         while !device.events(&mut buffer, deadline)?.any(heard) {}
+    }
+    Ok(())
+}
+
+/// Sends a message through a channel between two peers, and back.
+fn talk(devices: [&Device; 2], limit: Duration) -> Result<(), Failure> {
+    let [first, second] = devices;
+    let ids = devices.map(|device| device.info().id);
+    let ends = [
+        first.connect(ids[1], ConnectOptions::new())?,
+        second.connect(ids[0], ConnectOptions::new())?,
+    ];
+    for (from, to) in [(0, 1), (1, 0)] {
+        let message = [0x30 + from as u8; 100];
+        if !ends[from].wait_writable(Deadline::after(limit))?.writable {
+            return Err("a channel between the devices does not come up".into());
+        }
+        ends[from].send(&message)?;
+        if !ends[to].wait_readable(Deadline::after(limit))?.readable {
+            return Err("a message between the devices does not arrive".into());
+        }
+        if ends[to].receive_message()?.as_deref() != Some(&message[..]) {
+            return Err("a message between the devices is another one".into());
+        }
     }
     Ok(())
 }
