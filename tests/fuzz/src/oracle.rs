@@ -262,7 +262,8 @@ fn transfer(
         // Where channels own the output section.
         let may_be_owned = match offset {
             Some(offset) => {
-                facts.is_in_output(slot, offset as u64, (offset as u64).saturating_add(1))
+                let end = (offset as u64).saturating_add(length);
+                facts.is_in_output(slot, offset as u64, end)
             }
             None => true,
         };

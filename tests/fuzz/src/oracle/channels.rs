@@ -123,6 +123,8 @@ fn way(how: How, length: u64, faults: &mut Errors, perhaps: &mut Errors) -> bool
 fn send(slot: Slot, how: How, from: Buffer, length: u64, facts: &Facts) -> Expect {
     let (mut faults, mut perhaps) = (Errors::default(), always(slot, facts));
     if way(how, length, &mut faults, &mut perhaps) {
+        // The kernel looks at the address of nothing, too.
+        perhaps.add_when(from.pointer() == Pointer::Bad, EFAULT);
         return Expect::of(faults, 0, perhaps);
     }
     perhaps.add(&[EAGAIN, EINTR, EPIPE]);
@@ -140,6 +142,7 @@ fn send(slot: Slot, how: How, from: Buffer, length: u64, facts: &Facts) -> Expec
 fn take(slot: Slot, how: How, to: Buffer, length: u64, facts: &Facts) -> Expect {
     let (mut faults, mut perhaps) = (Errors::default(), always(slot, facts));
     if way(how, length, &mut faults, &mut perhaps) {
+        perhaps.add_when(to.pointer() == Pointer::Bad, EFAULT);
         return Expect::of(faults, 0, perhaps);
     }
     perhaps.add(&[EAGAIN, EINTR]);
