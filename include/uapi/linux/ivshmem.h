@@ -398,7 +398,8 @@ struct ivshmem_eventfd {
  *		tells its size
  *   poll	EPOLLIN | EPOLLRDNORM	a message, or the end
  *		EPOLLOUT | EPOLLWRNORM	the peer is there, and there is room for half
- *				of the ring, or the message that last found none
+ *				of the ring and for the message that last
+ *				found none
  *		EPOLLRDHUP	the peer has closed its end
  *		EPOLLHUP | EPOLLERR	the session has ended
  *   fsync	waits until the peer has confirmed all that was sent. EPIPE: it has
