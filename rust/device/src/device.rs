@@ -185,19 +185,16 @@ impl Device {
     /// any register or of its own entry in the state table, or a write of Interrupt Control.
     pub(crate) fn touched(&mut self, space: Space, access: Access, bytes: &Range<u64>) {
         let own_state = state_table::entry_offset(self.id) as u64;
-        let acknowledged = match (space, access) {
-            (Space::Config, _) => return,
-            (Space::Registers, Access::Read) => true,
-            (Space::Registers, Access::Write) => {
-                Register::at(bytes.start) == Some(Register::IntCtrl)
+        match (space, access) {
+            (Space::Config, _) => {}
+            (Space::Memory, Access::Read) if bytes.contains(&own_state) => self.lines.handle(),
+            (Space::Registers, Access::Read) => self.lines.acknowledge(),
+            (Space::Registers, Access::Write)
+                if Register::at(bytes.start) == Some(Register::IntCtrl) =>
+            {
+                self.lines.acknowledge();
             }
-            (Space::Memory, Access::Read) => bytes.contains(&own_state),
-            (Space::Memory, Access::Write) | (Space::MsixTable, _) => false,
-        };
-        if acknowledged {
-            self.lines.acknowledge();
-        } else {
-            self.lines.touch();
+            _ => self.lines.touch(),
         }
     }
 

@@ -34,8 +34,9 @@ impl Signal for EventFd {
     }
 }
 
-/// How often an INTx interrupt that nobody acknowledges is sent again: often enough for a guest that
-/// polls the memory meanwhile, and not for ever to one that does not acknowledge.
+/// How often an INTx interrupt is sent again to a guest that has not acknowledged any by a read of its own
+/// state: that may be a guest that never will. One that has gets it until it acknowledges it, as a processor
+/// that the host does not run may let pass any number of accesses of another.
 pub const INTX_REPEATS: u32 = 64;
 
 /// What the guest has done with the device since the last INTx interrupt was sent.
@@ -100,6 +101,8 @@ pub struct Lines {
     intx_pending: bool,
     intx_touched: Touched,
     intx_repeats: u32,
+    /// The guest has acknowledged one as a handler does.
+    intx_has_handler: bool,
 }
 
 impl fmt::Debug for Lines {
@@ -112,6 +115,7 @@ impl fmt::Debug for Lines {
             .field("intx_pending", &self.intx_pending)
             .field("intx_touched", &self.intx_touched)
             .field("intx_repeats", &self.intx_repeats)
+            .field("intx_has_handler", &self.intx_has_handler)
             .finish()
     }
 }
@@ -135,6 +139,7 @@ impl Lines {
     pub fn reset(&mut self) {
         self.intx_masked = false;
         self.intx_pending = false;
+        self.intx_has_handler = false;
         self.acknowledge();
     }
 
@@ -148,6 +153,12 @@ impl Lines {
     /// The guest has seen the INTx interrupt.
     pub fn acknowledge(&mut self) {
         self.intx_touched = Touched::Acknowledged;
+    }
+
+    /// Likewise, and as its handler always does.
+    pub fn handle(&mut self) {
+        self.intx_has_handler |= self.intx_touched != Touched::Acknowledged;
+        self.acknowledge();
     }
 
     /// Carries out a request. Vectors that the device does not have are ignored. Returns what was
@@ -183,8 +194,9 @@ impl Lines {
 
     /// Sends the INTx interrupt again that the guest has ended, if it has not acknowledged it.
     fn repeat(&mut self) -> Sent {
-        let count = self.intx_repeats + 1;
-        if self.intx_touched != Touched::Yes || count > INTX_REPEATS {
+        let count = self.intx_repeats.saturating_add(1);
+        let is_enough = count > INTX_REPEATS && !self.intx_has_handler;
+        if self.intx_touched != Touched::Yes || is_enough {
             return Sent::Nothing;
         }
         match self.raise_intx() {
@@ -299,6 +311,25 @@ pub(crate) mod tests {
         lines.acknowledge();
         lines.touch();
         assert_eq!(lines.request(IrqRequest::UnmaskIntx), Sent::Nothing);
+    }
+
+    #[test]
+    fn intx_is_sent_again_without_limit_to_a_guest_with_a_handler() {
+        let (mut lines, counter) = intx();
+        // Nothing is up, so this tells nothing.
+        lines.handle();
+        assert!(!lines.intx_has_handler);
+        lines.raise_intx();
+        lines.handle();
+        lines.request(IrqRequest::UnmaskIntx);
+        lines.raise_intx();
+        for _ in 0..10 * INTX_REPEATS {
+            lines.touch();
+            assert_eq!(lines.request(IrqRequest::UnmaskIntx), Sent::Again);
+        }
+        lines.handle();
+        assert_eq!(lines.request(IrqRequest::UnmaskIntx), Sent::Nothing);
+        assert_eq!(counter.get(), 2 + 10 * INTX_REPEATS);
     }
 
     #[test]

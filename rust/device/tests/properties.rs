@@ -84,6 +84,7 @@ struct Simple {
     /// Whether the peer has touched the device since the last INTx, and if so acknowledged it.
     touched: Option<bool>,
     repeats: u32,
+    has_handler: bool,
     /// Interrupts that have to have arrived.
     arrived: [u32; VECTORS],
 }
@@ -118,6 +119,11 @@ impl Simple {
         self.touched = Some(acknowledges || self.touched == Some(true));
     }
 
+    fn handle(&mut self) {
+        self.has_handler |= self.touched != Some(true);
+        self.touch(true);
+    }
+
     fn unmask(&mut self) {
         self.masked = false;
         if self.command & COMMAND_INTX_DISABLE != 0 {
@@ -127,7 +133,10 @@ impl Simple {
             if self.intx {
                 self.intx();
             }
-        } else if self.touched == Some(false) && self.repeats < INTX_REPEATS && self.intx {
+        } else if self.touched == Some(false)
+            && (self.repeats < INTX_REPEATS || self.has_handler)
+            && self.intx
+        {
             let repeats = self.repeats + 1;
             self.intx();
             self.repeats = repeats;
@@ -137,6 +146,7 @@ impl Simple {
     fn set_intx(&mut self) {
         (self.intx, self.masked, self.pending) = (true, false, false);
         self.touched = Some(true);
+        self.has_handler = false;
     }
 
     fn reset(&mut self) {
@@ -191,12 +201,14 @@ impl Model {
         let device = &mut self.devices[peer];
         match *action {
             Action::IntCtrl(_) | Action::Read(_) => device.touch(true),
-            Action::Load(at, len) => {
-                device.touch((at..at + len as u64).contains(&(4 * peer as u64)));
+            Action::Load(at, len) if (at..at + len as u64).contains(&(4 * peer as u64)) => {
+                device.handle();
             }
-            Action::Ring(..) | Action::State(_) | Action::Store(..) | Action::Wild(..) => {
-                device.touch(false);
-            }
+            Action::Load(..)
+            | Action::Ring(..)
+            | Action::State(_)
+            | Action::Store(..)
+            | Action::Wild(..) => device.touch(false),
             _ => {}
         }
         let decoding = device.command & COMMAND_MEMORY != 0;
