@@ -198,6 +198,14 @@ impl Device {
         }
     }
 
+    /// Interrupt Control.
+    pub(crate) fn enable_interrupts(&mut self, enable: bool) {
+        self.int_ctrl = enable;
+        if !enable {
+            self.lines.silence();
+        }
+    }
+
     fn delivered(&mut self, vector: u16) {
         let interrupts = &mut self.statistics.interrupts;
         interrupts.delivered += 1;

@@ -11,14 +11,22 @@
 //! nothing to do with it and comes before a processor has taken the interrupt. Some interrupt
 //! controllers then forget it. So one that the guest has not acknowledged is sent again.
 
+use rustix::io::preadv2;
+use rustix::io::ReadWriteFlags;
 use std::fmt;
 use std::fs::File;
+use std::io::IoSliceMut;
 use std::io::Write;
 
 /// How to wake a client.
 pub trait Signal: Send {
     /// Wakes it. Never blocks.
     fn signal(&self);
+
+    /// Takes back what it has not yet seen; false if there is nothing. Never blocks.
+    fn take_back(&self) -> bool {
+        false
+    }
 }
 
 /// An eventfd that a client has sent.
@@ -31,6 +39,13 @@ impl Signal for EventFd {
         if let Err(error) = (&self.0).write_all(&1_u64.to_ne_bytes()) {
             tracing::debug!(%error, "eventfd not written");
         }
+    }
+
+    fn take_back(&self) -> bool {
+        let mut count = [0; 8];
+        let mut parts = [IoSliceMut::new(&mut count)];
+        // A read of an eventfd of 0 would block without this flag, as the client chooses O_NONBLOCK.
+        preadv2(&self.0, &mut parts, u64::MAX, ReadWriteFlags::NOWAIT).is_ok()
     }
 }
 
@@ -98,6 +113,8 @@ pub struct Lines {
     vectors: Vec<Option<Box<dyn Signal>>>,
     intx: Option<Box<dyn Signal>>,
     intx_masked: bool,
+    /// The client has masked it, not an interrupt.
+    intx_masked_by_client: bool,
     intx_pending: bool,
     intx_touched: Touched,
     intx_repeats: u32,
@@ -112,6 +129,7 @@ impl fmt::Debug for Lines {
             .field("vectors", &set)
             .field("intx", &self.intx.is_some())
             .field("intx_masked", &self.intx_masked)
+            .field("intx_masked_by_client", &self.intx_masked_by_client)
             .field("intx_pending", &self.intx_pending)
             .field("intx_touched", &self.intx_touched)
             .field("intx_repeats", &self.intx_repeats)
@@ -138,9 +156,21 @@ impl Lines {
     /// Forgets interrupts that wait, but not what the client has set up.
     pub fn reset(&mut self) {
         self.intx_masked = false;
+        self.intx_masked_by_client = false;
         self.intx_pending = false;
         self.intx_has_handler = false;
         self.acknowledge();
+    }
+
+    /// The guest wants no interrupts any more: none waits, none is on its way. One that came late would raise
+    /// a line at which perhaps nobody looks at this device.
+    pub fn silence(&mut self) {
+        self.intx_pending = false;
+        self.acknowledge();
+        if self.intx.as_ref().is_some_and(|intx| intx.take_back()) {
+            // The client will not end what it has never seen.
+            self.intx_masked = self.intx_masked_by_client;
+        }
     }
 
     /// The guest has done something with the device, which may end an INTx interrupt.
@@ -177,9 +207,13 @@ impl Lines {
                 self.reset();
                 self.intx = signal;
             }
-            IrqRequest::MaskIntx => self.intx_masked = true,
+            IrqRequest::MaskIntx => {
+                self.intx_masked = true;
+                self.intx_masked_by_client = true;
+            }
             IrqRequest::UnmaskIntx => {
                 self.intx_masked = false;
+                self.intx_masked_by_client = false;
                 if std::mem::take(&mut self.intx_pending) {
                     return match self.raise_intx() {
                         Raised::Now => Sent::Waiting,
@@ -330,6 +364,30 @@ pub(crate) mod tests {
         lines.handle();
         assert_eq!(lines.request(IrqRequest::UnmaskIntx), Sent::Nothing);
         assert_eq!(counter.get(), 2 + 10 * INTX_REPEATS);
+    }
+
+    #[test]
+    fn a_guest_that_wants_no_interrupts_gets_none_that_was_on_its_way() {
+        let eventfd = rustix::event::eventfd(0, rustix::event::EventfdFlags::empty()).unwrap();
+        let file = File::from(eventfd);
+        let guest = file.try_clone().unwrap();
+        let mut lines = Lines::new(0);
+        lines.request(IrqRequest::SetIntx(Some(Box::new(EventFd(file)))));
+        // Nothing to take back does not block.
+        lines.silence();
+        lines.raise_intx();
+        lines.raise_intx();
+        lines.silence();
+        // The next comes, though the client has ended none.
+        assert_eq!(lines.raise_intx(), Raised::Now);
+        let mut count = [0; 8];
+        std::io::Read::read_exact(&mut &guest, &mut count).unwrap();
+        assert_eq!(u64::from_ne_bytes(count), 1);
+        // The client has seen this one, and has to end it.
+        lines.silence();
+        assert_eq!(lines.raise_intx(), Raised::Later);
+        lines.silence();
+        assert_eq!(lines.request(IrqRequest::UnmaskIntx), Sent::Nothing);
     }
 
     #[test]

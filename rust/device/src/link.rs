@@ -177,7 +177,7 @@ impl Link {
         let value = register::value_of(data);
         match register {
             Some(Register::IntCtrl) => {
-                device.int_ctrl = value & registers::INT_CTRL_ENABLE != 0;
+                device.enable_interrupts(value & registers::INT_CTRL_ENABLE != 0);
             }
             Some(Register::Doorbell) => self.ring(peer, value),
             Some(Register::State) => self.write_state(peer, value),

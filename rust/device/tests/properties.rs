@@ -226,7 +226,10 @@ impl Model {
             Action::Command(value) => device.command = value & 0x0406,
             Action::MsixControl(value) => device.msix = value & 0xc000,
             Action::OneShot(on) => device.one_shot = on,
-            Action::IntCtrl(value) if decoding => device.enabled = value & 1 != 0,
+            Action::IntCtrl(value) if decoding => {
+                device.enabled = value & 1 != 0;
+                device.pending &= device.enabled;
+            }
             Action::Ring(to, vector) if decoding => {
                 let (to, vector) = (usize::from(to), usize::from(vector));
                 if to < PEERS && vector < vectors {

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! Interrupt modes other than MSI-X, the self-test, and storms.
 
-use super::{count_doorbells, doorbells, drain, wait, Env, Test, SOON};
+use super::{count_doorbells, doorbells, drain, wait, Env, StopOnDrop, Test, SOON};
 use crate::system;
 use ivshmem::{
     ConnectOptions, Deadline, Device, Error, EventBuffer, EventKind, InterruptMode, StateFlags,
@@ -166,17 +166,27 @@ fn intx_states(env: &Env) {
     assert!(told.iter().all(|event| doorbells(event, 0) > 0), "{told:?}");
 }
 
+/// Interrupts are on their way to the device while it goes.
 fn intx_neighbour(env: &Env) {
     let other = env.open_other();
     let bdf = env.expected().bdf();
-    for _ in 0..3 {
-        system::unbind(&bdf).expect("unbind");
-        other.ring(env.other_expected().peer, 0).expect("ring");
-        interrupted(&other);
-        system::bind(&bdf).expect("bind");
-        other.ring(env.other_expected().peer, 0).expect("ring");
-        interrupted(&other);
-    }
+    let done = AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            while !done.load(Relaxed) {
+                other.ring(own(env), 0).expect("ring");
+            }
+        });
+        let _stop = StopOnDrop(&done);
+        for _ in 0..10 {
+            system::unbind(&bdf).expect("unbind");
+            other.ring(env.other_expected().peer, 0).expect("ring");
+            interrupted(&other);
+            system::bind(&bdf).expect("bind");
+            other.ring(env.other_expected().peer, 0).expect("ring");
+            interrupted(&other);
+        }
+    });
 }
 
 fn polling_info(env: &Env) {
