@@ -178,7 +178,7 @@ fn intx_neighbour(env: &Env) {
             }
         });
         let _stop = StopOnDrop(&done);
-        for _ in 0..10 {
+        for _ in 0..5 {
             system::unbind(&bdf).expect("unbind");
             other.ring(env.other_expected().peer, 0).expect("ring");
             interrupted(&other);
