@@ -15,6 +15,8 @@ use ivshmem_device::statistics::Channel;
 use ivshmem_device::statistics::Peer;
 use ivshmem_device::statistics::SessionEnd;
 use ivshmem_device::statistics::Traffic;
+use std::time::Duration;
+use std::time::Instant;
 use support::wait_for;
 
 /// A link with soft inmates only.
@@ -297,6 +299,17 @@ fn an_attacker_reaches_nobody_else_s_channel() {
         (scene.channel(2, 1).closed == 1).then_some(())
     });
     assert_eq!(scene.link.lock().snapshot(false).fatal_accesses, 0);
+}
+
+#[test]
+fn an_attacker_keeps_to_its_rate() {
+    let begin = Instant::now();
+    let scene = Scene::new(options(|_| {}), &["1:channel-attacker,rate=200"]);
+    wait_for("the attack", || {
+        (scene.peer(1).attack.steps >= 100).then_some(())
+    });
+    // The first step may come at once.
+    assert!(begin.elapsed() >= Duration::from_secs(1) * 99 / 200);
 }
 
 #[test]

@@ -244,7 +244,7 @@ fn transfer(
         How::Flags(offset, flags) => (Some(offset), flags),
     };
     faults.add_when(offset.is_some_and(|offset| offset < 0), EINVAL);
-    if length > i64::MAX as u64 {
+    if length > i64::MAX as u64 && how != How::Parts(0) {
         faults.add(&[EINVAL, EFAULT]);
     }
     // The kernel itself knows no offset behind the largest.

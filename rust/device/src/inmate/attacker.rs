@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 
 //! A soft inmate that breaks the channel protocol: it brings sessions up in good order, talks for a
-//! while, and then changes whatever it can write, and rings, as fast as it may.
+//! while, and then changes whatever it can write, and rings, as fast as it may, or at the rate asked for.
 //!
 //! What it does is a matter of the seed alone; what comes of it depends on the others.
 
@@ -30,10 +30,10 @@ use ivshmem_protocol::memory::Memory;
 use ivshmem_protocol::memory::StoreOrder;
 use std::time::Duration;
 
-/// Between two turns, in which others get at the link.
+/// From turn to turn, at least: between two of them others get at the link.
 const PAUSE: Duration = Duration::from_micros(50);
 
-/// Steps of a turn.
+/// Steps of a turn if there may be as many as possible.
 const STEPS: u32 = 16;
 
 /// How many steps in good order a session may have before it is attacked.
@@ -73,6 +73,17 @@ impl Attacker {
             victims: Vec::new(),
             stores_left: StoresLeft::default(),
             done: Attack::default(),
+        }
+    }
+
+    /// Steps of a turn, and from turn to turn.
+    fn turn(&self) -> (u32, Duration) {
+        match self.settings.rate {
+            0 => (STEPS, PAUSE),
+            rate => {
+                let steps = (PAUSE * rate).as_secs() as u32 + 1;
+                (steps, Duration::from_secs(1) * steps / rate)
+            }
         }
     }
 
@@ -120,11 +131,11 @@ impl Inmate for Attacker {
     }
 
     fn period(&self) -> Option<Duration> {
-        Some(PAUSE)
+        Some(self.turn().1)
     }
 
     fn tick(&mut self, cell: &Cell) {
-        for _ in 0..STEPS {
+        for _ in 0..self.turn().0 {
             self.step(cell);
         }
         cell.report(|all| all.attack.clone_from(&self.done));

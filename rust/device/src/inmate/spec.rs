@@ -57,7 +57,7 @@ pub struct Settings {
     pub seed: u64,
     /// How many messages a session has; 0 for no end.
     pub count: u32,
-    /// Messages per second; 0 for as many as possible.
+    /// Messages per second, or steps of an attacker; 0 for as many as possible.
     pub rate: u32,
     /// The largest message, in bytes; 0 for as large as the ring allows.
     pub max: u32,
@@ -202,7 +202,7 @@ impl FromStr for Behaviour {
                 &["to", "seed", "count", "rate", "max", "echoed", "poll"],
             ),
             "channel-sink" => (Role::Sink, &["to", "acknowledge", "poll"]),
-            "channel-attacker" => (Role::Attacker, &["to", "seed"]),
+            "channel-attacker" => (Role::Attacker, &["to", "seed", "rate"]),
             "demo" if settings.is_empty() => return Ok(Self::Demo),
             "quiet" if settings.is_empty() => return Ok(Self::Quiet),
             "echo" if settings.is_empty() => return Ok(Self::Echo),

@@ -109,7 +109,7 @@ fn way(how: How, length: u64, faults: &mut Errors, perhaps: &mut Errors) -> bool
         faults.add(&[ESPIPE]);
         faults.add_when(offset < 0, EINVAL);
     }
-    if length > i64::MAX as u64 {
+    if length > i64::MAX as u64 && how != How::Parts(0) {
         faults.add(&[EINVAL, EFAULT]);
     }
     if flags != 0 {
