@@ -211,6 +211,9 @@ impl Plan {
     }
 }
 
+/// On the command line, for the comma between the settings of a soft inmate.
+const BETWEEN_SETTINGS: &str = "+";
+
 /// Only what differs from the default, as a command line is short.
 impl fmt::Display for DevicePlan {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -238,7 +241,11 @@ impl fmt::Display for DevicePlan {
             write!(f, ",protection={}", self.protection)?;
         }
         if let Some(inmate) = &self.inmate {
-            write!(f, ",inmate={inmate}")?;
+            write!(
+                f,
+                ",inmate={}",
+                inmate.to_string().replace(',', BETWEEN_SETTINGS)
+            )?;
         }
         if let Some(fault) = &self.fault {
             write!(f, ",fault={fault}")?;
@@ -269,7 +276,7 @@ impl FromStr for DevicePlan {
                 "protocol" => device.protocol = value_of()? as u16,
                 "shape" => device.shape = value.parse()?,
                 "protection" => device.protection = value.parse()?,
-                "inmate" => device.inmate = Some(value.parse()?),
+                "inmate" => device.inmate = Some(value.replace(BETWEEN_SETTINGS, ",").parse()?),
                 "fault" => device.fault = Some(value.into()),
                 _ => return Err(PlanError::UnknownKey(key.into())),
             }
@@ -357,7 +364,10 @@ mod tests {
                     protocol: 0x4001,
                     shape: Shape::Bar2,
                     protection: Protection::Mapped,
-                    inmate: Some(SoftInmate::echo(2)),
+                    inmate: Some(SoftInmate {
+                        peer: 2,
+                        behaviour: "channel-source,to=0,rate=5".into(),
+                    }),
                     fault: Some("cap-short".into()),
                     ..DevicePlan::default()
                 },
