@@ -6,8 +6,8 @@ use crate::facts::Facts;
 use crate::op::{size_of, with_size, Buffer, Call, Op, Slot, Wait, EVENTFDS, FIRST_EVENTFD};
 use ivshmem::uapi;
 use libc::{
-    E2BIG, EACCES, EAGAIN, EBADF, EBUSY, EFAULT, EINTR, EINVAL, ENODEV, ENOTTY, ENXIO, EOPNOTSUPP,
-    EPERM, ETIMEDOUT,
+    E2BIG, EACCES, EAGAIN, EBADF, EBUSY, EFAULT, EINTR, EINVAL, EISDIR, ENODEV, ENOTTY, ENXIO,
+    EOPNOTSUPP, EPERM, ETIMEDOUT, EXDEV,
 };
 
 /// Size of *info* in its first version; those of the other structures are what they are today.
@@ -178,7 +178,7 @@ pub(super) fn other(number: u32) -> Expect {
     ];
     let anything = Expect::up_to(i64::MAX).or(&[
         EBADF, ENODEV, ENOTTY, EINVAL, EFAULT, E2BIG, ENXIO, EBUSY, EAGAIN, EINTR, ETIMEDOUT,
-        EOPNOTSUPP, EPERM, EACCES,
+        EOPNOTSUPP, EPERM, EACCES, EXDEV, EISDIR,
     ]);
     if known
         .iter()
@@ -189,7 +189,7 @@ pub(super) fn other(number: u32) -> Expect {
     if (number >> 8) & 0xff == uapi::IVSHMEM_IOC_MAGIC {
         return Expect::errors(&[ENOTTY, EBADF]);
     }
-    // Some are the kernel's own, for files of any kind.
+    // Some are the kernel's own, for files of any kind: FICLONE wants another of the same file system.
     anything
 }
 
