@@ -88,8 +88,10 @@ struct Table {
     peers: KVVec<Peer>,
     /// Times in which the device could not interrupt.
     lost: u64,
+    /// Interrupts on vector 0 that have looked at the states; they are counted a little later.
+    looks: u64,
     /// Changes of state that no interrupt had told of when they were found, and how many interrupts
-    /// there had been on vector 0 by then.
+    /// had looked by then.
     suspect: Option<u64>,
     /// Grows whenever something happens.
     generation: u64,
@@ -140,13 +142,13 @@ impl Table {
 /// What reads of memory whose device is gone, and what few use as a state.
 const ALL_ONES: u32 = u32::MAX;
 
-/// Whether our own state may be all-ones.
-struct Own(Atomic<bool>);
+/// Our own state as we have published it; 0 at first, as the driver makes it.
+struct Own(Atomic<u32>);
 
 impl Own {
     /// Whether `table` has for us what we have not published: all-ones.
     fn is_denied_by(&self, table: &StateTable<&SharedMemory>, layout: &Layout) -> bool {
-        table.get(layout.id()) == Some(ALL_ONES) && !self.0.load(Relaxed)
+        table.get(layout.id()) == Some(ALL_ONES) && self.0.load(Relaxed) != ALL_ONES
     }
 }
 
@@ -184,10 +186,11 @@ impl Events {
                 },
             )?,
             lost: 0,
+            looks: 0,
             suspect: None,
             generation: 0,
         };
-        let own = Own(Atomic::new(false));
+        let own = Own(Atomic::new(0));
         table.scan(&layout, memory, &own, wait::now());
         Ok(try_pin_init!(Self {
             layout,
@@ -199,7 +202,7 @@ impl Events {
     }
 
     /// Tells QEMU and our device model that an INTx interrupt has reached its handler: by a read of our own
-    /// state, which nobody else needs to read. On Jailhouse it is harmless.
+    /// state, which with INTx nobody else reads ([`Self::own_state`]). On Jailhouse it is harmless.
     pub(crate) fn acknowledge(&self, memory: &SharedMemory) {
         if let Ok(table) = StateTable::new(memory, &self.layout) {
             table.get(self.layout.id());
@@ -210,9 +213,9 @@ impl Events {
     ///
     /// [`Self::interrupted`] is to follow.
     pub(crate) fn scan(&self, memory: &SharedMemory) -> usize {
-        self.table
-            .lock()
-            .scan(&self.layout, memory, &self.own, wait::now())
+        let mut table = self.table.lock();
+        table.looks += 1;
+        table.scan(&self.layout, memory, &self.own, wait::now())
     }
 
     /// There has been an interrupt on `vector`, at which `changed` states were other ones. Likewise.
@@ -250,13 +253,13 @@ impl Events {
         let now = wait::now();
         let (changed, lost) = {
             let mut table = self.table.lock();
-            let count = table.vectors.first().map_or(0, |vector| vector.count);
-            let lost = table.suspect == Some(count);
+            let looks = table.looks;
+            let lost = table.suspect == Some(looks);
             if lost {
                 table.lose();
             }
             let changed = table.scan(&self.layout, memory, &self.own, now);
-            table.suspect = (changed > 0).then_some(count);
+            table.suspect = (changed > 0).then_some(looks);
             (changed, lost)
         };
         if changed > 0 || lost {
@@ -285,13 +288,16 @@ impl Events {
     /// Publishes our state by `write`, which takes effect at once.
     pub(crate) fn publish(&self, value: u32, write: impl FnOnce() -> Result) -> Result {
         if value == ALL_ONES {
-            self.own.0.store(true, Relaxed);
+            self.own.0.store(value, Relaxed);
         }
         write()?;
-        if value != ALL_ONES {
-            self.own.0.store(false, Relaxed);
-        }
+        self.own.0.store(value, Relaxed);
         Ok(())
+    }
+
+    /// Our state as last published, without a look at the table.
+    pub(crate) fn own_state(&self) -> u32 {
+        self.own.0.load(Relaxed)
     }
 
     /// Whether the state table reads as if the device were gone.

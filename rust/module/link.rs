@@ -38,7 +38,10 @@ use crate::{
             Layout,
             Section, //
         },
-        state_table::StateTable, //
+        state_table::{
+            entry_offset,
+            StateTable, //
+        }, //
     },
     registers::Registers,
     state::OwnState, //
@@ -215,6 +218,13 @@ impl Link {
         self.granted.copy()
     }
 
+    /// Whether a read of our own state means something to QEMU, and is for the handler of interrupts alone: with
+    /// INTx, see [`Events::acknowledge`].
+    pub(crate) fn is_acknowledged_by_reading(&self) -> bool {
+        self.granted()
+            .is_some_and(|granted| granted.mode == irq::Mode::Intx)
+    }
+
     /// Interrupts `peer` on `vector` for a program.
     ///
     /// # Errors
@@ -255,10 +265,7 @@ impl Link {
         trace::interrupt(self.identity.number, vector.into());
         // Handlers are freed before the device is unbound, so this needs not enter.
         let memory = self.memory.try_access()?;
-        if self
-            .granted()
-            .is_some_and(|granted| granted.mode == irq::Mode::Intx)
-        {
+        if self.is_acknowledged_by_reading() {
             // First: what is raised from now on wants a further interrupt. Also if the memory means nothing:
             // one may have been on its way when the machine went to sleep.
             self.events.acknowledge(&memory);
@@ -478,12 +485,37 @@ impl Inside<'_> {
         self.link.memory.try_access().ok_or(ENODEV)
     }
 
+    /// Copies out of the region from `offset` on, for a program. Our own state is left alone where a read of it is
+    /// the handler's.
+    ///
+    /// # Errors
+    ///
+    /// `EFAULT` if the range is not within the region, `ENODEV`.
+    pub(crate) fn copy_out(&self, offset: usize, to: &mut [u8]) -> Result {
+        let memory = self.memory()?;
+        if !self.link.is_acknowledged_by_reading() {
+            return memory.copy_out(offset, to);
+        }
+        let (own, end) = (entry_offset(self.layout().id()), offset + to.len());
+        let state = self.link.events.own_state().to_le_bytes();
+        let from = own.clamp(offset, end);
+        let till = (own + state.len()).clamp(offset, end);
+        memory.copy_out(offset, &mut to[..from - offset])?;
+        for at in from..till {
+            to[at - offset] = state[at - own];
+        }
+        memory.copy_out(till, &mut to[till - offset..])
+    }
+
     /// State of `peer` now.
     ///
     /// # Errors
     ///
     /// `ENXIO` if the link has no such peer.
     pub(crate) fn state_of(&self, peer: u16) -> Result<u32> {
+        if peer == self.layout().id() && self.link.is_acknowledged_by_reading() {
+            return Ok(self.link.events.own_state());
+        }
         StateTable::new(&*self.memory()?, self.link.layout())
             .ok()
             .and_then(|table| table.get(peer))

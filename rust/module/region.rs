@@ -45,7 +45,7 @@ pub(crate) fn read(link: &Link, position: &mut i64, to: &mut IovIterDest<'_>) ->
         let chunk = &mut buffer[..piece(start as usize + done, length - done)];
         let fetched = link
             .enter()
-            .and_then(|inside| inside.memory()?.copy_out(start as usize + done, chunk));
+            .and_then(|inside| inside.copy_out(start as usize + done, chunk));
         match fetched {
             Ok(()) => {}
             Err(error) if done == 0 => return Err(error),

@@ -167,12 +167,15 @@ impl Device {
         if self.config.write(offset, data) == ConfigWrite::Forbidden {
             self.statistics.fatal.config_writes += 1;
         }
+        if self.config.intx_disabled() {
+            self.lines.forget_intx();
+        }
         self.show_address();
     }
 
     pub(crate) fn irq_request(&mut self, request: IrqRequest) {
-        if self.trouble.is_gone || self.config.intx_disabled() {
-            self.lines.acknowledge();
+        if self.trouble.is_gone {
+            self.lines.forget_intx();
         }
         match self.lines.request(request) {
             Sent::Nothing => {}
@@ -182,27 +185,23 @@ impl Device {
     }
 
     /// The client accesses `bytes` of `space`, by which it may acknowledge an INTx interrupt: with a read of
-    /// any register or of its own entry in the state table, or a write of Interrupt Control.
+    /// any register or of its own entry in the state table. So does [`Self::enable_interrupts`].
     pub(crate) fn touched(&mut self, space: Space, access: Access, bytes: &Range<u64>) {
         let own_state = state_table::entry_offset(self.id) as u64;
         match (space, access) {
             (Space::Config, _) => {}
             (Space::Memory, Access::Read) if bytes.contains(&own_state) => self.lines.handle(),
             (Space::Registers, Access::Read) => self.lines.acknowledge(),
-            (Space::Registers, Access::Write)
-                if Register::at(bytes.start) == Some(Register::IntCtrl) =>
-            {
-                self.lines.acknowledge();
-            }
             _ => self.lines.touch(),
         }
     }
 
-    /// Interrupt Control.
+    /// Interrupt Control: who disables interrupts, or enables them after a one-shot, has seen the last.
     pub(crate) fn enable_interrupts(&mut self, enable: bool) {
-        self.int_ctrl = enable;
-        if !enable {
-            self.lines.silence();
+        match (std::mem::replace(&mut self.int_ctrl, enable), enable) {
+            (_, false) => self.lines.silence(),
+            (false, true) => self.lines.acknowledge(),
+            (true, true) => {}
         }
     }
 

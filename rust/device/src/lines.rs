@@ -11,6 +11,10 @@
 //! nothing to do with it and comes before a processor has taken the interrupt. Some interrupt
 //! controllers then forget it. So one that the guest has not acknowledged is sent again.
 
+use rustix::event::poll;
+use rustix::event::PollFd;
+use rustix::event::PollFlags;
+use rustix::event::Timespec;
 use rustix::io::preadv2;
 use rustix::io::ReadWriteFlags;
 use std::fmt;
@@ -22,6 +26,11 @@ use std::io::Write;
 pub trait Signal: Send {
     /// Wakes it. Never blocks.
     fn signal(&self);
+
+    /// Whether it has been woken and has not yet seen that. Never blocks.
+    fn is_unseen(&self) -> bool {
+        false
+    }
 
     /// Takes back what it has not yet seen; false if there is nothing. Never blocks.
     fn take_back(&self) -> bool {
@@ -39,6 +48,11 @@ impl Signal for EventFd {
         if let Err(error) = (&self.0).write_all(&1_u64.to_ne_bytes()) {
             tracing::debug!(%error, "eventfd not written");
         }
+    }
+
+    fn is_unseen(&self) -> bool {
+        let mut files = [PollFd::new(&self.0, PollFlags::IN)];
+        poll(&mut files, Some(&Timespec::default())).is_ok_and(|ready| ready > 0)
     }
 
     fn take_back(&self) -> bool {
@@ -159,14 +173,19 @@ impl Lines {
         self.intx_masked_by_client = false;
         self.intx_pending = false;
         self.intx_has_handler = false;
-        self.acknowledge();
+        self.intx_touched = Touched::Acknowledged;
+    }
+
+    /// Nothing is to come after what has come: none waits, and none comes again.
+    pub fn forget_intx(&mut self) {
+        self.intx_pending = false;
+        self.intx_touched = Touched::Acknowledged;
     }
 
     /// The guest wants no interrupts any more: none waits, none is on its way. One that came late would raise
     /// a line at which perhaps nobody looks at this device.
     pub fn silence(&mut self) {
-        self.intx_pending = false;
-        self.acknowledge();
+        self.forget_intx();
         if self.intx.as_ref().is_some_and(|intx| intx.take_back()) {
             // The client will not end what it has never seen.
             self.intx_masked = self.intx_masked_by_client;
@@ -180,15 +199,19 @@ impl Lines {
         }
     }
 
-    /// The guest has seen the INTx interrupt.
+    /// The guest has seen the INTx interrupt, if the client has: else its handler is about an earlier one.
     pub fn acknowledge(&mut self) {
-        self.intx_touched = Touched::Acknowledged;
+        match &self.intx {
+            Some(intx) if intx.is_unseen() => self.touch(),
+            _ => self.intx_touched = Touched::Acknowledged,
+        }
     }
 
     /// Likewise, and as its handler always does.
     pub fn handle(&mut self) {
-        self.intx_has_handler |= self.intx_touched != Touched::Acknowledged;
+        let is_news = self.intx_touched != Touched::Acknowledged;
         self.acknowledge();
+        self.intx_has_handler |= is_news && self.intx_touched == Touched::Acknowledged;
     }
 
     /// Carries out a request. Vectors that the device does not have are ignored. Returns what was
@@ -273,6 +296,7 @@ impl Lines {
 #[cfg(test)]
 pub(crate) mod tests {
     use super::*;
+    use std::io::Read;
     use std::sync::atomic::AtomicU32;
     use std::sync::atomic::Ordering;
     use std::sync::Arc;
@@ -301,6 +325,21 @@ pub(crate) mod tests {
         let (mut lines, counter) = (Lines::new(0), Counter::default());
         lines.request(IrqRequest::SetIntx(counter.boxed()));
         (lines, counter)
+    }
+
+    fn intx_by_eventfd() -> (Lines, File) {
+        let eventfd = rustix::event::eventfd(0, rustix::event::EventfdFlags::empty()).unwrap();
+        let (file, mut lines) = (File::from(eventfd), Lines::new(0));
+        let client = file.try_clone().unwrap();
+        lines.request(IrqRequest::SetIntx(Some(Box::new(EventFd(file)))));
+        (lines, client)
+    }
+
+    /// How often the client was woken.
+    fn seen(client: &mut File) -> u64 {
+        let mut count = [0; 8];
+        client.read_exact(&mut count).unwrap();
+        u64::from_ne_bytes(count)
     }
 
     #[test]
@@ -368,11 +407,7 @@ pub(crate) mod tests {
 
     #[test]
     fn a_guest_that_wants_no_interrupts_gets_none_that_was_on_its_way() {
-        let eventfd = rustix::event::eventfd(0, rustix::event::EventfdFlags::empty()).unwrap();
-        let file = File::from(eventfd);
-        let guest = file.try_clone().unwrap();
-        let mut lines = Lines::new(0);
-        lines.request(IrqRequest::SetIntx(Some(Box::new(EventFd(file)))));
+        let (mut lines, mut client) = intx_by_eventfd();
         // Nothing to take back does not block.
         lines.silence();
         lines.raise_intx();
@@ -380,13 +415,22 @@ pub(crate) mod tests {
         lines.silence();
         // The next comes, though the client has ended none.
         assert_eq!(lines.raise_intx(), Raised::Now);
-        let mut count = [0; 8];
-        std::io::Read::read_exact(&mut &guest, &mut count).unwrap();
-        assert_eq!(u64::from_ne_bytes(count), 1);
+        assert_eq!(seen(&mut client), 1);
         // The client has seen this one, and has to end it.
         lines.silence();
         assert_eq!(lines.raise_intx(), Raised::Later);
         lines.silence();
+        assert_eq!(lines.request(IrqRequest::UnmaskIntx), Sent::Nothing);
+    }
+
+    #[test]
+    fn intx_that_the_client_has_not_seen_is_not_acknowledged() {
+        let (mut lines, mut client) = intx_by_eventfd();
+        lines.raise_intx();
+        lines.handle();
+        assert_eq!(lines.request(IrqRequest::UnmaskIntx), Sent::Again);
+        assert_eq!(seen(&mut client), 2);
+        lines.handle();
         assert_eq!(lines.request(IrqRequest::UnmaskIntx), Sent::Nothing);
     }
 

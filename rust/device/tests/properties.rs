@@ -126,9 +126,6 @@ impl Simple {
 
     fn unmask(&mut self) {
         self.masked = false;
-        if self.command & COMMAND_INTX_DISABLE != 0 {
-            self.touch(true);
-        }
         if std::mem::take(&mut self.pending) {
             if self.intx {
                 self.intx();
@@ -200,11 +197,12 @@ impl Model {
         let vectors = if self.with_msix { VECTORS } else { 1 };
         let device = &mut self.devices[peer];
         match *action {
-            Action::IntCtrl(_) | Action::Read(_) => device.touch(true),
+            Action::Read(_) => device.touch(true),
             Action::Load(at, len) if (at..at + len as u64).contains(&(4 * peer as u64)) => {
                 device.handle();
             }
             Action::Load(..)
+            | Action::IntCtrl(_)
             | Action::Ring(..)
             | Action::State(_)
             | Action::Store(..)
@@ -223,11 +221,18 @@ impl Model {
                     device.set_intx();
                 }
             }
-            Action::Command(value) => device.command = value & 0x0406,
+            Action::Command(value) => {
+                device.command = value & 0x0406;
+                if value & COMMAND_INTX_DISABLE != 0 {
+                    device.touch(true);
+                    device.pending = false;
+                }
+            }
             Action::MsixControl(value) => device.msix = value & 0xc000,
             Action::OneShot(on) => device.one_shot = on,
             Action::IntCtrl(value) if decoding => {
-                device.enabled = value & 1 != 0;
+                let was_enabled = std::mem::replace(&mut device.enabled, value & 1 != 0);
+                device.touch(!device.enabled || !was_enabled);
                 device.pending &= device.enabled;
             }
             Action::Ring(to, vector) if decoding => {

@@ -33,6 +33,12 @@ const FIRST_CHANNEL: i32 = 150;
 /// A number that is never open.
 pub(crate) const CLOSED: i32 = 199;
 
+/// Whether `fd` is a number that a descriptor has for a moment until it is where it belongs: whose it is then,
+/// another thread decides.
+pub(crate) fn is_passing(fd: i32) -> bool {
+    (0..FIRST_FD).contains(&fd)
+}
+
 /// How files of a slot are open.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Mode {

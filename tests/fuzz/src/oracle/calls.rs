@@ -3,7 +3,9 @@
 
 use super::{Errors, Expect, Pointer};
 use crate::facts::Facts;
-use crate::op::{size_of, with_size, Buffer, Call, Op, Slot, Wait, EVENTFDS, FIRST_EVENTFD};
+use crate::op::{
+    is_passing, size_of, with_size, Buffer, Call, Op, Slot, Wait, EVENTFDS, FIRST_EVENTFD,
+};
 use ivshmem::uapi;
 use libc::{
     E2BIG, EACCES, EAGAIN, EBADF, EBUSY, EFAULT, EINTR, EINVAL, EISDIR, ENODEV, ENOTTY, ENXIO,
@@ -116,6 +118,9 @@ fn eventfd(mut wrong: Errors, words: [u32; 4], facts: &Facts) -> Expect {
     if fd == -1 || ours.contains(&fd) {
         // Another thread may be making it anew.
         return either(wrong, &[]);
+    }
+    if is_passing(fd) {
+        return either(wrong, &[EINVAL]);
     }
     // Something else, or nothing.
     wrong.add(&[EBADF, EINVAL]);

@@ -8,8 +8,8 @@ use super::calls::{either, structure};
 use super::{fcntl, no_file, Errors, Expect, Pointer};
 use crate::facts::Facts;
 use crate::op::{
-    size_of, with_size, Buffer, ChannelCall, ChannelOp, Count, How, Op, Slot, Wait, EVENTFDS,
-    FIRST_EVENTFD, THIRD,
+    is_passing, size_of, with_size, Buffer, ChannelCall, ChannelOp, Count, How, Op, Slot, Wait,
+    EVENTFDS, FIRST_EVENTFD, THIRD,
 };
 use crate::sys::OWN;
 use ivshmem::uapi;
@@ -197,7 +197,9 @@ fn call(op: &ChannelOp, facts: &Facts) -> Expect {
             wrong.add_when(words[1] != 0, EINVAL);
             let fd = words[0] as i32;
             let ours = FIRST_EVENTFD..FIRST_EVENTFD + i32::from(EVENTFDS);
-            if fd != -1 && !ours.contains(&fd) {
+            if is_passing(fd) {
+                perhaps.add(&[EBADF, EINVAL]);
+            } else if fd != -1 && !ours.contains(&fd) {
                 wrong.add(&[EBADF, EINVAL]);
             }
             Expect::of(wrong, 0, perhaps)

@@ -24,6 +24,14 @@ pub(super) const INTX: &[Test] = &[
         "INTx: a doorbell that comes while the handler looks at channels is heard",
         intx_beside_channels,
     ),
+    Test::two_peers(
+        "INTx: a doorbell that comes while programs look at their own state is heard",
+        intx_beside_own_state,
+    ),
+    Test::two_peers(
+        "INTx: our own state reads as it was published, in a whole table and in pieces",
+        intx_own_state,
+    ),
     Test::two_peers("INTx: states are told apart from doorbells", intx_states),
     Test::two_peers(
         "INTx: a neighbour on the line works on while a device is unbound and bound",
@@ -134,6 +142,7 @@ fn intx_beside_channels(env: &Env) {
     let far = connect(&other, own(env)).expect("connect");
     let done = AtomicBool::new(false);
     std::thread::scope(|scope| {
+        let _stop = StopOnDrop(&done);
         scope.spawn(|| {
             let mut buffer = [0; 64];
             while !done.load(Relaxed) {
@@ -143,17 +152,63 @@ fn intx_beside_channels(env: &Env) {
                 near.receive(&mut buffer).expect("receive");
             }
         });
-        let heard = (0..ROUNDS).all(|_| {
-            drain(&device);
-            device.ring(own(env), 0).expect("ring");
-            let mut buffer = EventBuffer::new(8);
-            device
-                .events(&mut buffer, Deadline::after(SOON))
-                .is_ok_and(|mut events| events.any(|event| doorbells(&event, 0) > 0))
-        });
-        done.store(true, Relaxed);
-        assert!(heard, "a doorbell was lost");
+        assert_all_heard(env, &device, ROUNDS);
     });
+}
+
+/// A read of our own state tells QEMU's device that the interrupt has come, so it is for the handler alone.
+fn intx_beside_own_state(env: &Env) {
+    const ROUNDS: u32 = 300;
+    let device = env.open();
+    let done = AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        let _stop = StopOnDrop(&done);
+        scope.spawn(|| {
+            let mut table = [0; 16];
+            while !done.load(Relaxed) {
+                device.state(own(env)).expect("state");
+                device.read_at(&mut table, 0).expect("read");
+                std::thread::yield_now();
+            }
+        });
+        assert_all_heard(env, &device, ROUNDS);
+    });
+}
+
+/// Rings its own device, each time when it has heard the last.
+fn assert_all_heard(env: &Env, device: &Device, rounds: u32) {
+    for round in 0..rounds {
+        drain(device);
+        device.ring(own(env), 0).expect("ring");
+        let mut buffer = EventBuffer::new(8);
+        let is_heard = device
+            .events(&mut buffer, Deadline::after(SOON))
+            .is_ok_and(|mut events| events.any(|event| doorbells(&event, 0) > 0));
+        assert!(is_heard, "doorbell {round} was lost");
+    }
+}
+
+/// What programs read of our own state with INTx is what was published.
+fn intx_own_state(env: &Env) {
+    let (device, other) = (env.open(), env.open_other());
+    let id = own(env);
+    for value in [7, u32::MAX, 0x0102_0304] {
+        device
+            .set_state(value, StateFlags::default())
+            .expect("publish");
+        assert_eq!(device.state(id).expect("state"), value);
+        assert_eq!(other.state(id).expect("state"), value);
+        // In every way to cut the table.
+        let mut whole = [0; 16];
+        other.read_at(&mut whole, 0).expect("read");
+        for start in 0..16 {
+            for end in start..=16 {
+                let mut part = vec![0xee; end - start];
+                device.read_at(&mut part, start as u64).expect("read");
+                assert_eq!(part, whole[start..end], "from {start} to {end}");
+            }
+        }
+    }
 }
 
 fn intx_states(env: &Env) {
@@ -180,9 +235,11 @@ fn intx_neighbour(env: &Env) {
         let _stop = StopOnDrop(&done);
         for _ in 0..5 {
             system::unbind(&bdf).expect("unbind");
+            drain(&other);
             other.ring(env.other_expected().peer, 0).expect("ring");
             interrupted(&other);
             system::bind(&bdf).expect("bind");
+            drain(&other);
             other.ring(env.other_expected().peer, 0).expect("ring");
             interrupted(&other);
         }
