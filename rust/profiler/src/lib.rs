@@ -1,9 +1,10 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! A plugin for QEMU that finds out what a guest spends its time on. `make bench PROFILE=1` loads it.
 //!
-//! It counts the instructions that each translated block of the guest executes: exact, and the same however
-//! busy the machine is. Besides it looks every millisecond which block each processor is in, which tells the
-//! time, too: an access to a device is one instruction, and takes as long as thousands.
+//! It counts the instructions that each translated block of the guest executes; a block that a fault leaves
+//! early counts whole. Ticks, spinning and sleeping depend on how busy the machine is, the rest does not.
+//! Besides it looks every millisecond which block each processor is in, which tells the time, too: an access
+//! to a device is one instruction, and takes as long as thousands.
 //!
 //! `-plugin ivshmem-profiler.so,socket=PATH`: whoever connects to PATH gets all that has been counted so far,
 //! a line `ADDRESS INSTRUCTIONS SAMPLES` for each block, the address in hexadecimal; then the connection is

@@ -22,7 +22,7 @@ const SMALL: usize = 0x4000;
 const DATA: usize = 0x8000;
 
 /// A call ended well and did something that it must not: the result stands for it.
-pub(crate) const WRONG_RESULT: Raw = Raw::MIN;
+pub(crate) const WRONG_RESULT: Raw = Raw::MIN + 1;
 
 /// What a thread works with.
 pub(crate) struct Executor<'a> {

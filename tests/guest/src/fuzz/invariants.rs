@@ -28,6 +28,8 @@ impl Healthy {
     /// be published; the own section keeps what is written; an own doorbell arrives; a channel between them carries
     /// messages.
     pub(crate) fn check(&self, plan: &Plan) -> Result<(), Failure> {
+        // A channel that was passed on keeps state and section until then.
+        files_are_closed(plan)?;
         for (index, (node, info)) in nodes(plan)?.into_iter().zip(&self.0).enumerate() {
             let device = Device::open(&node)?;
             let named = |what: &str| -> Failure { format!("{}: {what}", node.display()).into() };

@@ -165,6 +165,8 @@ fn second_device(env: &Env) {
     const TIME: Duration = Duration::from_millis(400);
     const ROUNDS: u32 = 5;
     const TRIES: u32 = 3;
+    /// Fewer answers tell nothing.
+    const LEAST: u64 = 40;
     let limited = Limited::new(env);
     let env = &limited.env;
     let victim = env.expected().bdf();
@@ -178,7 +180,7 @@ fn second_device(env: &Env) {
     // In turns, as others may need the machine, too; and for longer if they did so in the wrong ones.
     let (mut off, mut on) = (0, 0);
     for round in 0..ROUNDS * TRIES {
-        if round > 0 && round % ROUNDS == 0 && off > 100 && 2 * on >= off {
+        if round > 0 && round % ROUNDS == 0 && off > LEAST && 2 * on >= off {
             break;
         }
         system::unbind(&victim).expect("unbind");
@@ -197,7 +199,7 @@ fn second_device(env: &Env) {
         format!("second device: {off} answers with INT_CTRL off, {on} with a throttled storm");
     system::mark_log(&format!("{text}\n")).expect("kernel log");
     assert!(
-        off > 100,
+        off > LEAST,
         "only {off} answers: the machine is too slow to tell"
     );
     assert!(2 * on >= off, "{text}");
