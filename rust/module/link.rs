@@ -501,8 +501,8 @@ impl Inside<'_> {
         let from = own.clamp(offset, end);
         let till = (own + state.len()).clamp(offset, end);
         memory.copy_out(offset, &mut to[..from - offset])?;
-        for at in from..till {
-            to[at - offset] = state[at - own];
+        if from < till {
+            to[from - offset..till - offset].copy_from_slice(&state[from - own..till - own]);
         }
         memory.copy_out(till, &mut to[till - offset..])
     }
