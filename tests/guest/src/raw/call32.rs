@@ -6,7 +6,7 @@
 
 use super::{mmap_low, size_of_call, Map, Outcome};
 use rustix::io::Errno;
-use std::os::fd::{AsFd, AsRawFd};
+use std::os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd};
 
 /// The kernel's entry for 32-bit programs, with a page of memory that they could address: its first
 /// half for a structure, its second for what the structure points to.
@@ -46,6 +46,28 @@ impl Call32 {
         let got = self.call(54, [fd.as_fd().as_raw_fd() as u32, number, argument, 0, 0]);
         self.copy_back(0, bytes);
         got
+    }
+
+    /// An ioctl likewise, which returns a new descriptor.
+    pub(crate) fn opening_ioctl(
+        &self,
+        fd: impl AsFd,
+        number: u32,
+        bytes: &mut [u8],
+    ) -> Result<OwnedFd, Errno> {
+        let new = self.ioctl(fd, number, bytes)?;
+        // SAFETY: The kernel has made it for this call, so it is nobody else's.
+        Ok(unsafe { OwnedFd::from_raw_fd(new as i32) })
+    }
+
+    /// read into the second half.
+    pub(crate) fn read(&self, fd: impl AsFd, length: u32) -> Outcome {
+        self.transfer(3, fd, length, 0)
+    }
+
+    /// write from the second half.
+    pub(crate) fn write(&self, fd: impl AsFd, length: u32) -> Outcome {
+        self.transfer(4, fd, length, 0)
     }
 
     /// pread into the second half.

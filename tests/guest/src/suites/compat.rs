@@ -4,8 +4,10 @@
 use super::{count_doorbells, Env, Test};
 use crate::raw::{self, bytes_of, bytes_of_mut, Call32};
 use ivshmem::uapi::{
-    self, ivshmem_doorbell, ivshmem_event, ivshmem_events, ivshmem_info, ivshmem_state,
+    self, ivshmem_channel_status, ivshmem_connect, ivshmem_doorbell, ivshmem_event, ivshmem_events,
+    ivshmem_info, ivshmem_state,
 };
+use ivshmem::ConnectOptions;
 use rustix::io::Errno;
 
 pub(super) const TESTS: &[Test] = &[
@@ -17,6 +19,10 @@ pub(super) const TESTS: &[Test] = &[
         errors,
     ),
     Test::new("32-bit: pread and pwrite reach the region", region),
+    Test::two_peers(
+        "32-bit: a channel is opened, carries messages both ways, and tells its status",
+        channel,
+    ),
 ];
 
 fn info(env: &Env) {
@@ -114,4 +120,40 @@ fn region(env: &Env) {
     let mut bytes = [0; 12];
     call.copy_out(&mut bytes);
     assert_eq!(&bytes, b"from 32 bits");
+}
+
+fn channel(env: &Env) {
+    let (device, other, call) = (env.open(), env.open_other(), Call32::new());
+    let mut request = ivshmem_connect {
+        peer: env.other_expected().peer,
+        ..Default::default()
+    };
+    let near = call
+        .opening_ioctl(
+            &device,
+            uapi::IVSHMEM_IOC_CONNECT,
+            bytes_of_mut(&mut request),
+        )
+        .expect("connect");
+    let far = other
+        .connect(env.expected().peer, ConnectOptions::new())
+        .expect("connect");
+    far.send(b"from 64 bits").expect("send");
+    assert_eq!(call.read(&near, 64), Ok(12));
+    let mut bytes = [0; 12];
+    call.copy_out(&mut bytes);
+    assert_eq!(&bytes, b"from 64 bits");
+    call.copy_in(b"from 32 bits");
+    assert_eq!(call.write(&near, 12), Ok(12));
+    assert_eq!(far.receive(&mut bytes), Ok(Some(12)));
+    assert_eq!(&bytes, b"from 32 bits");
+    let mut status = ivshmem_channel_status::default();
+    let got = call.ioctl(
+        &near,
+        uapi::IVSHMEM_CHANNEL_IOC_STATUS,
+        bytes_of_mut(&mut status),
+    );
+    assert_eq!((got, status.link), (Ok(0), uapi::IVSHMEM_CHANNEL_UP));
+    assert_eq!((status.sent, status.confirmed), (1, 1));
+    assert_eq!((status.received, status.acknowledged), (1, 1));
 }
