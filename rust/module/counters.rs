@@ -2,21 +2,24 @@
 
 //! Counters, and the directory of a device in debugfs that shows them.
 //!
-//! /sys/kernel/debug/ivshmem/ivshmemN is there while the device is bound. Reading it touches
-//! neither the device nor the shared memory: it says what the driver has seen. Counters go up only,
+//! /sys/kernel/debug/ivshmem/ivshmemN is there while the device is bound. A file says what the driver has
+//! seen until it was opened; that touches neither the device nor the shared memory. Counters go up only,
 //! but for the number of open files, and begin with 0 when a device is bound. What each means is in
 //! Documentation/observing.md.
 
 use crate::{
-    abi::trace,
+    abi::{
+        debugfs::Entry,
+        trace, //
+    },
     events::inspect::Tally,
     file::FileId,
     link::Link,
     pingpong, //
 };
 use kernel::{
-    debugfs::ScopedDir,
     fmt,
+    prelude::*,
     sync::{
         atomic::{
             Atomic,
@@ -127,53 +130,53 @@ impl Drop for CountedFile {
     }
 }
 
-/// Fills the directory of a device.
-pub(crate) fn show<'data>(link: &'data Arc<Link>, dir: &ScopedDir<'data, '_>) {
-    dir.read_callback_file(c"doorbells_rung", link, &|link: &Arc<Link>, f| {
-        number(&link.counters.doorbells_rung, f)
-    });
-    dir.read_callback_file(c"wakeups", link, &|link: &Arc<Link>, f| {
-        number(&link.counters.wakeups, f)
-    });
-    dir.read_callback_file(c"throttles", link, &|link: &Arc<Link>, f| {
-        number(&link.counters.throttles, f)
-    });
-    dir.read_callback_file(c"sleeps", link, &|link: &Arc<Link>, f| {
-        number(&link.counters.sleeps, f)
-    });
-    dir.read_callback_file(c"channels_up", link, &|link: &Arc<Link>, f| {
-        number(&link.counters.channels_up, f)
-    });
-    dir.read_callback_file(c"channels_reset", link, &|link: &Arc<Link>, f| {
-        number(&link.counters.channels_reset, f)
-    });
-    dir.read_callback_file(c"channels_broken", link, &|link: &Arc<Link>, f| {
-        number(&link.counters.channels_broken, f)
-    });
-    dir.read_callback_file(c"messages_sent", link, &|link: &Arc<Link>, f| {
-        number(&link.counters.messages_sent, f)
-    });
-    dir.read_callback_file(c"messages_received", link, &|link: &Arc<Link>, f| {
-        number(&link.counters.messages_received, f)
-    });
-    dir.read_callback_file(c"channels", link, &|link: &Arc<Link>, f| {
-        link.channels.show(f)
-    });
-    dir.read_write_callback_file(
-        c"pingpong",
-        link,
-        &|link: &Arc<Link>, f| pingpong::show(link, f),
-        &|link: &Arc<Link>, reader| pingpong::write(link, reader),
-    );
-    dir.read_callback_file(c"files_open", link, &|link: &Arc<Link>, f| {
-        number(&link.counters.files_open, f)
-    });
-    dir.read_callback_file(c"may_have_lost", link, &|link: &Arc<Link>, f| {
-        writeln!(f, "{}", link.events.times_lost())
-    });
-    dir.read_callback_file(c"vectors", link, &|link: &Arc<Link>, f| vectors(link, f));
-    dir.read_callback_file(c"peers", link, &|link: &Arc<Link>, f| peers(link, f));
+/// A file that shows a counter.
+macro_rules! counter {
+    ($name:literal, $field:ident) => {
+        Entry {
+            name: $name,
+            show: |link, f| number(&link.counters.$field, f),
+            write: None,
+        }
+    };
 }
+
+/// A file that shows something else.
+const fn table(
+    name: &'static CStr,
+    show: fn(&Link, &mut fmt::Formatter<'_>) -> fmt::Result,
+) -> Entry<Link> {
+    Entry {
+        name,
+        show,
+        write: None,
+    }
+}
+
+/// The files in the directory of a device.
+pub(crate) static FILES: &[Entry<Link>] = &[
+    counter!(c"doorbells_rung", doorbells_rung),
+    counter!(c"wakeups", wakeups),
+    counter!(c"throttles", throttles),
+    counter!(c"sleeps", sleeps),
+    counter!(c"channels_up", channels_up),
+    counter!(c"channels_reset", channels_reset),
+    counter!(c"channels_broken", channels_broken),
+    counter!(c"messages_sent", messages_sent),
+    counter!(c"messages_received", messages_received),
+    counter!(c"files_open", files_open),
+    table(c"may_have_lost", |link, f| {
+        writeln!(f, "{}", link.events.times_lost())
+    }),
+    table(c"vectors", vectors),
+    table(c"peers", peers),
+    table(c"channels", |link, f| link.channels.show(f)),
+    Entry {
+        name: c"pingpong",
+        show: pingpong::show,
+        write: Some(pingpong::write),
+    },
+];
 
 fn number(counter: &Counter, f: &mut fmt::Formatter<'_>) -> fmt::Result {
     writeln!(f, "{}", counter.get())

@@ -269,7 +269,7 @@ impl Driver for IvshmemDriver {
         binding
             .start_watching()
             .map_err(|error| unavailable(device, "CPU hotplug", error))?;
-        binding.inspect(fmt!("ivshmem{}", number.get()), &link, counters::show);
+        binding.inspect(fmt!("ivshmem{}", number.get()), counters::FILES, &link);
         // Last: programs may open it at once.
         binding
             .publish(number, link.clone())

@@ -13,7 +13,10 @@ use super::{
         Number, //
     },
     cpu::CpuWatch,
-    debugfs,
+    debugfs::{
+        Directory,
+        Entry, //
+    },
     fops::Operations,
     irq::{
         Granted,
@@ -27,15 +30,10 @@ use super::{
     work::Work, //
 };
 use core::{
-    convert::Infallible,
     marker::PhantomData,
     time::Duration, //
 };
 use kernel::{
-    debugfs::{
-        Scope,
-        ScopedDir, //
-    },
     device::{
         Bound,
         Core, //
@@ -43,7 +41,6 @@ use kernel::{
     fmt,
     pci,
     prelude::*,
-    str::CString,
     sync::Arc, //
 };
 
@@ -86,13 +83,10 @@ pub(crate) trait Driver: Sized + 'static {
     fn unbind(shared: &Self::Shared);
 }
 
-/// A directory in debugfs.
-type Inspection<T> = Pin<KBox<Scope<Arc<<T as Driver>::Shared>>>>;
-
 /// What exists while a driver is bound to a device.
 pub(crate) struct Binding<'bound, T: Driver> {
     // Dropped in this order, after `drop`: users before what they use.
-    inspection: Option<Inspection<T>>,
+    inspection: Option<Directory<T::Shared>>,
     node: Option<Node<T::File>>,
     cpus: Option<CpuWatch<T>>,
     interrupts: Option<Interrupts<'bound, T>>,
@@ -156,20 +150,15 @@ impl<'bound, T: Driver> Binding<'bound, T> {
         Ok(granted)
     }
 
-    /// Makes a directory for the device in debugfs, which `fill` fills with files. They go before
-    /// anything else does. Not being able to is no error, as everywhere in debugfs.
+    /// Makes a directory for the device in debugfs, with these files. They go before anything else does. Not being
+    /// able to is no error, as everywhere in debugfs.
     pub(crate) fn inspect(
         &mut self,
         name: fmt::Arguments<'_>,
+        entries: &'static [Entry<T::Shared>],
         shared: &Arc<T::Shared>,
-        fill: impl for<'data, 'dir> FnOnce(&'data Arc<T::Shared>, &'dir ScopedDir<'data, 'dir>),
     ) {
-        self.inspection = debugfs::root()
-            .zip(CString::try_from_fmt(name).ok())
-            .and_then(|(root, name)| {
-                let scope = root.scope::<_, Infallible, _>(shared.clone(), &name, fill);
-                KBox::pin_init(scope, GFP_KERNEL).ok()
-            });
+        self.inspection = Directory::new(name, entries, shared).ok();
     }
 
     /// Makes the node, which user space can open from now on.

@@ -15,7 +15,7 @@
 //! | `anon.rs` | files without a name, for streams |
 //! | `chrdev.rs` | device class, numbers, a node in /dev |
 //! | `cpu.rs` | CPUs that go offline |
-//! | `debugfs.rs` | the module's directory in debugfs |
+//! | `debugfs.rs` | directories and files in debugfs |
 //! | `eventfd.rs` | a program's eventfd |
 //! | `fops.rs` | file operations as a trait |
 //! | `power.rs` | the machine sleeps, wakes, and shuts down |

@@ -8,8 +8,9 @@ use crate::{helpers, system};
 use ivshmem::uapi::{self, ivshmem_events};
 use ivshmem::{Device, Error};
 use rustix::io::Errno;
-use std::fs;
+use std::fs::{self, File};
 use std::os::fd::AsFd;
+use std::path::Path;
 
 pub(super) const TESTS: &[Test] = &[
     // bad input: `pread` into memory that never comes (userfaultfd), and the device goes => removal does not wait; when the memory comes, the bytes that had been read, then `ENODEV`
@@ -48,6 +49,11 @@ pub(super) const TESTS: &[Test] = &[
     Test::new(
         "an ioctl's argument that never resolves: unbind does not wait for it",
         arguments,
+    ),
+    // bad input: reading a file in debugfs into memory that never comes, or writing from such memory, and the device goes => removal does not wait
+    Test::new(
+        "a user buffer that never resolves: files in debugfs wait for it, unbind does not",
+        debug_files,
     ),
     // bad input: SIGKILL to a process that waits for such memory => it dies, and its state returns to 0
     Test::new(
@@ -246,6 +252,26 @@ fn arguments(env: &Env) {
         is_dead(&device);
         system::ensure_ready(&env.plan).expect("bind again");
     }
+}
+
+fn debug_files(env: &Env) {
+    let name = env.node().file_name().expect("a name").to_owned();
+    let directory = Path::new("/sys/kernel/debug/ivshmem").join(name);
+    let vectors = File::open(directory.join("vectors")).expect("open");
+    let got = while_blocked(
+        |memory| memory.map().pread_at(&vectors, memory.missing(), 8, 0),
+        || unbind(env),
+    );
+    assert_eq!(got, Ok(8), "of what it was when it was opened");
+    assert!(!directory.exists());
+    system::ensure_ready(&env.plan).expect("bind again");
+    let pingpong = directory.join("pingpong");
+    let pingpong = File::options().write(true).open(pingpong).expect("open");
+    let got = while_blocked(
+        |memory| memory.map().pwrite_at(&pingpong, memory.missing(), 8, 0),
+        || unbind(env),
+    );
+    assert_eq!(got, Err(Errno::INVAL), "zeroes are no line");
 }
 
 fn killed(env: &Env) {

@@ -46,7 +46,7 @@ pub(super) const TESTS: &[Test] = &[
         ping_pong,
     )
     .only_if(two_that_interrupt),
-    // bad input: reading a counter in debugfs that was open when the device went => `EIO`
+    // bad input: reading a counter in debugfs that was open when the device went => what it was when it was opened
     Test::new(
         "debugfs goes with the device, also from under a reader",
         debugfs_after_unbind,
@@ -420,8 +420,9 @@ fn debugfs_after_unbind(env: &Env) {
     unbind(env);
     assert!(!directory.exists());
     for (name, file) in files.iter().zip(&mut open) {
-        let error = file.read(&mut [0; 64]).expect_err(name);
-        assert_eq!(error.raw_os_error(), Some(libc::EIO), "{name}");
+        let mut text = String::new();
+        file.read_to_string(&mut text).expect(name);
+        assert!(text.ends_with('\n'), "{name}: {text:?}");
     }
     bind(env);
     let stop = AtomicBool::new(false);
