@@ -2,10 +2,13 @@
 
 //! Who writes INT_CTRL: whether the device may interrupt us.
 //!
-//! A peer can ring as fast as it likes. A device that interrupts more often than the module parameter
-//! `throttle` allows is silenced for [`PAUSE`]; what comes meanwhile is dropped by the device, so
-//! afterwards the state table is looked at, and every file is told that events may have been lost.
-//! One device's storm leaves the others alone.
+//! A peer can ring as fast as it likes. A device is silenced for a while, 10 ms usually, when it interrupts more often
+//! than the module parameter `throttle` allows, or when its handlers take three quarters of a processor's time. What
+//! comes meanwhile is dropped by the device, so afterwards the state table is looked at, and every file is told that
+//! events may have been lost.
+//!
+//! One device's storm leaves others alone, but for those that share its INTx line: nothing tells who has raised it, so
+//! each of them counts, and is silenced, as if it had.
 //!
 //! Handlers on several CPUs, the timer, sleep and removal write the register, so it is behind a lock.
 
@@ -19,14 +22,17 @@ use kernel::{
     },
 };
 
-/// How long a device is silent that interrupts too often.
-pub(crate) const PAUSE: Duration = Duration::from_millis(10);
+/// How long a device is silent at least that interrupts too often, in nanoseconds.
+const PAUSE_MIN: u64 = 10_000_000;
 
 /// Over which time interrupts are counted, in nanoseconds.
 const WINDOW: i64 = 10_000_000;
 
 /// How many windows a second has.
 const WINDOWS_PER_SECOND: u32 = 100;
+
+/// Over how many times the longest handler's time the time of handlers is counted at least.
+const HANDLERS: i64 = 10;
 
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum State {
@@ -40,19 +46,68 @@ enum State {
     Asleep,
 }
 
+/// What part of the time handlers take.
+#[derive(Default)]
+struct Load {
+    /// Since when, `CLOCK_MONOTONIC` in nanoseconds.
+    since: i64,
+    /// How long they took together, in nanoseconds.
+    spent: i64,
+    /// How long one of them took at most.
+    longest: i64,
+}
+
+impl Load {
+    /// The handler of an interrupt ends, after so many nanoseconds.
+    fn add(&mut self, time: i64) {
+        self.spent = self.spent.saturating_add(time);
+        self.longest = self.longest.max(time);
+    }
+
+    /// Whether they took three quarters of a processor's time until `now`; if that is long enough to tell, counts anew.
+    ///
+    /// The longest does not count: an emulator or hypervisor may have stopped this machine in it.
+    fn is_too_much(&mut self, now: i64) -> bool {
+        let time = now - self.since;
+        if time < WINDOW.max(self.longest.saturating_mul(HANDLERS)) {
+            return false;
+        }
+        let spent = self.spent - self.longest;
+        *self = Self {
+            since: now,
+            ..Self::default()
+        };
+        spent >= time / 4 * 3
+    }
+}
+
 struct Gate {
     state: State,
     /// When the window began, `CLOCK_MONOTONIC` in nanoseconds.
     window: i64,
     /// Interrupts since then.
     taken: u32,
+    load: Load,
+}
+
+impl Gate {
+    fn new(state: State) -> Self {
+        Self {
+            state,
+            window: 0,
+            taken: 0,
+            load: Load::default(),
+        }
+    }
 }
 
 /// Whether the device may interrupt us.
 #[pin_data]
 pub(crate) struct IntCtrl {
-    /// Most interrupts in a window; 0 for no limit.
+    /// Most interrupts in a window; 0 for no limit of any kind.
     limit: u32,
+    /// How long the device is silent that interrupts too often: as long as so many may take.
+    pause: Duration,
     #[pin]
     gate: SpinLockIrq<Gate>,
 }
@@ -60,14 +115,14 @@ pub(crate) struct IntCtrl {
 impl IntCtrl {
     /// It may not. Later on at most about `limit` times a second, or without limit if that is 0.
     pub(crate) fn new(limit: u32) -> impl PinInit<Self> {
-        let gate = Gate {
-            state: State::Closed,
-            window: 0,
-            taken: 0,
-        };
+        let in_window = limit.div_ceil(WINDOWS_PER_SECOND);
+        let pause = (u64::from(in_window) * 1_000_000_000)
+            .checked_div(limit.into())
+            .unwrap_or_default();
         pin_init!(Self {
-            limit: limit.div_ceil(WINDOWS_PER_SECOND),
-            gate <- new_spinlock_irq!(gate, "ivshmem_int_ctrl"),
+            limit: in_window,
+            pause: Duration::from_nanos(pause.max(PAUSE_MIN)),
+            gate <- new_spinlock_irq!(Gate::new(State::Closed), "ivshmem_int_ctrl"),
         })
     }
 
@@ -100,17 +155,17 @@ impl IntCtrl {
     pub(crate) fn wake(&self, registers: &Registers) {
         let mut gate = self.gate.lock();
         if gate.state == State::Asleep {
-            gate.state = State::Open;
-            gate.taken = 0;
+            *gate = Gate::new(State::Open);
         }
         let _ = registers.set_interrupts(gate.state == State::Open);
     }
 
-    /// An interrupt has been taken at time `now`. Silences the device if that was one too many; true
-    /// if so, and [`Self::resume`] is wanted after [`PAUSE`].
-    pub(crate) fn take(&self, registers: &Registers, now: i64) -> bool {
+    /// An interrupt has been taken at time `now`. Silences the device if that was one too many (one that is on its way comes
+    /// nevertheless); if so, the result is
+    /// when [`Self::resume`] is wanted.
+    pub(crate) fn take(&self, registers: &Registers, now: i64) -> Option<Duration> {
         if self.limit == 0 {
-            return false;
+            return None;
         }
         let mut gate = self.gate.lock();
         if now - gate.window >= WINDOW {
@@ -118,17 +173,23 @@ impl IntCtrl {
             gate.taken = 0;
         }
         gate.taken = gate.taken.saturating_add(1);
-        if gate.state != State::Open || gate.taken < self.limit {
-            return false;
+        let too_much = gate.load.is_too_much(now) || gate.taken >= self.limit;
+        if gate.state != State::Open || !too_much {
+            return None;
         }
         gate.state = State::Paused;
         let _ = registers.set_interrupts(false);
-        true
+        Some(self.pause)
     }
 
-    /// Whether the device is silenced for a while.
-    pub(crate) fn is_paused(&self) -> bool {
-        self.gate.lock().state == State::Paused
+    /// The handler of an interrupt ends, after so many nanoseconds.
+    pub(crate) fn ended(&self, time: i64) {
+        self.gate.lock().load.add(time);
+    }
+
+    /// For how long the device is silenced, if it is for a while.
+    pub(crate) fn pause(&self) -> Option<Duration> {
+        (self.gate.lock().state == State::Paused).then_some(self.pause)
     }
 
     /// Lets a device that was silenced for a while interrupt again. False if it was not.
@@ -137,8 +198,7 @@ impl IntCtrl {
         if gate.state != State::Paused {
             return false;
         }
-        gate.state = State::Open;
-        gate.taken = 0;
+        *gate = Gate::new(State::Open);
         let _ = registers.set_interrupts(true);
         true
     }

@@ -27,10 +27,7 @@ use crate::{
     channels::Channels,
     counters::Counters,
     events::Events,
-    int_ctrl::{
-        self,
-        IntCtrl, //
-    },
+    int_ctrl::IntCtrl,
     pingpong::PingPong,
     protocol::v2::{
         config::Protocol,
@@ -262,6 +259,7 @@ impl Link {
     ///
     /// A result wants [`Self::tick`] called after that time.
     pub(crate) fn interrupt(&self, vector: u16) -> Option<Duration> {
+        let begin = wait::now();
         trace::interrupt(self.identity.number, vector.into());
         // Handlers are freed before the device is unbound, so this needs not enter.
         let memory = self.memory.try_access()?;
@@ -285,22 +283,25 @@ impl Link {
         } else {
             self.channels.interrupt(self, vector, &memory);
         }
-        let throttled = self.int_ctrl.take(&self.registers, wait::now());
-        // Last: see there.
+        let pause = self.int_ctrl.take(&self.registers, wait::now());
+        // The last of what has to do with the device: see there.
         self.events.interrupted(vector, changed);
-        throttled.then(|| {
+        self.int_ctrl.ended(wait::now() - begin);
+        if pause.is_some() {
             trace::throttle(self.identity.number);
             self.counters.throttles.increment();
-            int_ctrl::PAUSE
-        })
+        }
+        pause
     }
 
     /// When [`Self::tick`] is to be called next.
     pub(crate) fn next_tick(&self) -> Option<Duration> {
         if self.is_gone() {
-            None
-        } else if self.int_ctrl.is_paused() {
-            Some(int_ctrl::PAUSE)
+            return None;
+        }
+        let pause = self.int_ctrl.pause();
+        if pause.is_some() {
+            pause
         } else if self.granted()?.mode == irq::Mode::Polling {
             Some(POLLING_PERIOD)
         } else {

@@ -6,9 +6,11 @@
 //! a device of another link with a soft inmate that answers.
 
 use super::faults::{wait_for_state, Faulty};
-use super::{count_doorbells, doorbells, drain, number_in, Env, Test};
+use super::{count_doorbells, doorbells, drain, number_in, Env, Test, SOON};
 use crate::system;
-use ivshmem::{Deadline, Device, Error, EventBuffer, EventKind, StateFlags};
+use ivshmem::{Deadline, Device, Error, EventBuffer, EventKind, StateFlags, Subject};
+use rustix::event::{eventfd, EventfdFlags};
+use std::os::fd::AsFd;
 use std::time::{Duration, Instant};
 
 pub(super) const TESTS: &[Test] = &[
@@ -16,6 +18,11 @@ pub(super) const TESTS: &[Test] = &[
     Test::two_peers(
         "storm: interrupts taken per second stay under the throttle's limit",
         under_the_limit,
+    ),
+    // bad input: ... and each interrupt costs a lot, as some hundred eventfds are attached => the device is silenced when they take most of a processor's time, however few they are
+    Test::two_peers(
+        "storm: a device whose few interrupts take most of a processor's time is silenced, with the usual limit, too",
+        costly,
     ),
     // bad input: ... and changes its state meanwhile => all changes are seen, in the end everything is delivered
     Test::two_peers(
@@ -111,6 +118,29 @@ fn under_the_limit(env: &Env) {
     drop(device);
 }
 
+fn costly(env: &Env) {
+    /// So many eventfds make an interrupt cost some 100 microseconds at least: the limit would allow 10.
+    const EVENTFDS: usize = 400;
+    let vector = env.vectors() - 1;
+    let eventfd = eventfd(0, EventfdFlags::CLOEXEC).expect("eventfd");
+    let attached = |_| {
+        let device = env.open();
+        device
+            .attach_eventfd(Subject::Vector(vector), Some(eventfd.as_fd()))
+            .expect("attach");
+        device
+    };
+    let files: Vec<Device> = (0..EVENTFDS).map(attached).collect();
+    let device = env.open();
+    let before = env.counter("throttles");
+    let faulty = storm(env, vector);
+    let silenced = system::wait_until(SOON, || env.counter("throttles") > before);
+    let (count, lost) = taken(&device, Duration::from_secs(1));
+    faulty.end();
+    assert!(silenced && lost, "{count} interrupts a second, lost: {lost}");
+    drop((device, files));
+}
+
 /// Waits until nothing happens any more.
 fn wait_until_quiet(device: &Device) {
     let mut buffer = EventBuffer::new(64);
@@ -150,7 +180,7 @@ fn answers(device: &Device, inmate: u32, time: Duration) -> u64 {
         device.ring(inmate, vector).expect("ring");
         let mut answered = false;
         while !answered {
-            let events = device.events(&mut buffer, Deadline::after(super::SOON));
+            let events = device.events(&mut buffer, Deadline::after(SOON));
             answered = events
                 .expect("an answer")
                 .any(|event| doorbells(&event, vector) > 0);
