@@ -241,8 +241,16 @@ impl Channels {
         }
     }
 
+    /// The device goes. Nobody may be inside.
+    pub(crate) fn retire(&self, link: &Link, memory: &SharedMemory) {
+        // An interrupt handler that still runs finds none, and starts nothing anew behind our back.
+        let open = core::mem::replace(&mut *self.open.lock(), KVec::new());
+        self.end(link, memory);
+        drop(open);
+    }
+
     /// Our end of all of them is gone for good: peers find no session any more. Nobody may be inside.
-    pub(crate) fn end(&self, link: &Link, memory: &SharedMemory) {
+    fn end(&self, link: &Link, memory: &SharedMemory) {
         if self.trampled.load(Relaxed) {
             return;
         }

@@ -298,9 +298,8 @@ impl Driver for IvshmemDriver {
         link.next_tick()
     }
 
-    fn unbind(link: &Link) {
-        link.kill();
-        link.quiesce();
+    fn unbind(link: &Link, device: &pci::Device<Bound>) {
+        link.unbind(device);
     }
 }
 

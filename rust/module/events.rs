@@ -275,14 +275,19 @@ impl Events {
         self.eventfds.signal_all();
     }
 
-    /// Waits until `vector` has been interrupted on, `deadline` at the latest. Whether it has.
-    pub(crate) fn wait_for(&self, vector: u16, deadline: Deadline) -> bool {
+    /// Waits until `vector` has been interrupted on, `deadline` at the latest. Whether it has; [`None`] if a signal came
+    /// first.
+    pub(crate) fn wait_for(&self, vector: u16, deadline: Deadline) -> Option<bool> {
         let taken = || {
             let table = self.table.lock();
             let vector = table.vectors.get(usize::from(vector))?;
             (vector.count > 0).then_some(())
         };
-        self.queue.wait_until(deadline, taken).is_ok()
+        match self.queue.wait_until(deadline, taken) {
+            Ok(()) => Some(true),
+            Err(ETIMEDOUT) => Some(false),
+            Err(_) => None,
+        }
     }
 
     /// Publishes our state by `write`, which takes effect at once.

@@ -268,7 +268,7 @@ impl Link {
             // one may have been on its way when the machine went to sleep.
             self.events.acknowledge(&memory);
         }
-        if !self.is_readable() {
+        if self.is_gone() || !self.is_readable() {
             return None;
         }
         if let Some(peer) = self.pingpong.interrupt(vector) {
@@ -322,7 +322,7 @@ impl Link {
         let (Some(memory), Some(granted)) = (self.memory.try_access(), self.granted()) else {
             return false;
         };
-        if !self.is_readable() {
+        if self.is_gone() || !self.is_readable() {
             return false;
         }
         if self.events.is_void(&memory) {
@@ -355,10 +355,9 @@ impl Link {
     ///
     /// No register is read for this: in config space every device answers, however it is used.
     pub(crate) fn look(&self, device: &pci::Device<Bound>) {
-        if self.is_gone() || !self.is_readable() || is_present(device) {
+        if self.is_gone() || !self.is_readable() || !self.has_vanished(device) {
             return;
         }
-        self.vanished.store(true, Relaxed);
         dev_err!(
             device,
             "ivshmem{}: the device has gone without notice: config space reads all-ones; open files \
@@ -366,6 +365,22 @@ impl Link {
             self.identity.number
         );
         self.kill();
+    }
+
+    /// Whether the device has gone without notice; if so, nothing of it is touched any more.
+    fn has_vanished(&self, device: &pci::Device<Bound>) -> bool {
+        if !is_present(device) {
+            self.vanished.store(true, Relaxed);
+        }
+        self.vanished.load(Relaxed)
+    }
+
+    /// The driver is unbound: from here on nobody uses the device.
+    pub(crate) fn unbind(&self, device: &pci::Device<Bound>) {
+        // Nobody may have looked lately.
+        self.has_vanished(device);
+        self.kill();
+        self.quiesce();
     }
 
     /// A CPU has gone offline, and its interrupts have been moved: some may have been lost.
@@ -387,8 +402,10 @@ impl Link {
     fn test_interrupts(&self) -> Result {
         self.enter()?.registers().ring(self.layout().id(), 0)?;
         let limit = wait::now() + SELF_TEST_LIMIT;
-        let passed = self.events.wait_for(0, Deadline::At(limit));
-        self.self_test.populate(passed);
+        // A signal leaves it undone.
+        if let Some(passed) = self.events.wait_for(0, Deadline::At(limit)) {
+            self.self_test.populate(passed);
+        }
         Ok(())
     }
 
@@ -418,7 +435,8 @@ impl Link {
         self.channels.wake_all();
     }
 
-    /// Leaves the device as a new owner wants to find it: silent, and absent for its peers.
+    /// Leaves the device as a new owner wants to find it: silent, and absent for its peers. One that has vanished is
+    /// left alone.
     ///
     /// No file may be inside.
     pub(crate) fn quiesce(&self) {
@@ -427,7 +445,7 @@ impl Link {
         }
         self.int_ctrl.close(&self.registers);
         if let Some(memory) = self.memory.try_access() {
-            self.channels.end(self, &memory);
+            self.channels.retire(self, &memory);
         }
         // Fails only where there is no register any more.
         let _ = self.registers.set_state(0);

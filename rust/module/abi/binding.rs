@@ -80,7 +80,7 @@ pub(crate) trait Driver: Sized + 'static {
 
     /// The device goes, or probe has failed after [`Binding::share`]: called first, once, while
     /// everything still works.
-    fn unbind(shared: &Self::Shared);
+    fn unbind(shared: &Self::Shared, device: &pci::Device<Bound>);
 }
 
 /// What exists while a driver is bound to a device.
@@ -171,7 +171,7 @@ impl<'bound, T: Driver> Binding<'bound, T> {
 impl<T: Driver> Drop for Binding<'_, T> {
     fn drop(&mut self) {
         if let Some(shared) = &self.shared {
-            T::unbind(shared);
+            T::unbind(shared, self.device);
         }
     }
 }

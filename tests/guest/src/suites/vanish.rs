@@ -26,6 +26,10 @@ pub(super) const TESTS: &[Test] = &[
         "a device that has vanished: its registers are never touched again",
         untouched,
     ),
+    Test::two_peers(
+        "a device that has vanished while no file was open: its registers are not touched at unbinding either",
+        unseen,
+    ),
     // bad input: `remove` and `rescan` of a device that is gone => it is found again when it is back
     Test::two_peers(
         "a device that has vanished can be removed, and found again when it is back",
@@ -151,6 +155,15 @@ fn untouched(env: &Env) {
     // Longer than the driver's timers.
     thread::sleep(Duration::from_millis(2500));
     drop(device);
+    system::unbind(&env.expected().bdf()).expect("unbind");
+    assert_eq!(accesses(env), before);
+    faulty.end();
+    works_again(env);
+}
+
+fn unseen(env: &Env) {
+    let faulty = vanish(env);
+    let before = accesses(env);
     system::unbind(&env.expected().bdf()).expect("unbind");
     assert_eq!(accesses(env), before);
     faulty.end();
