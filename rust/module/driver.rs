@@ -207,6 +207,12 @@ fn map(
             ),
         ));
     }
+    if matches!(found.place, Place::Address(_)) && memory::is_in_use(address, size) {
+        return Err(refuse(
+            device,
+            fmt!("region {address:#x} of size {size:#x} overlaps memory or registers that are in use"),
+        ));
+    }
     SharedMemory::map(address, size).map_err(|error| match error {
         EBUSY => refuse(
             device,

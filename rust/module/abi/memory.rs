@@ -43,6 +43,28 @@ pub(crate) fn last_address() -> u64 {
     unsafe { bindings::iomem_resource.end }
 }
 
+/// Whether a part of a range of physical memory is a resource with `flags`.
+fn intersects(address: u64, length: usize, flags: u32) -> bool {
+    // SAFETY: Only looks at the tree of resources.
+    let found = unsafe {
+        bindings::region_intersects(
+            address,
+            length,
+            // CAST: Both have at least 32 bits.
+            flags as c_ulong,
+            bindings::IORES_DESC_NONE as c_ulong,
+        )
+    };
+    found != bindings::REGION_DISJOINT as c_int
+}
+
+/// Whether a driver, or the kernel itself, uses a part of `size` bytes of physical memory at `address`: the registers
+/// of a device that is bound, of an interrupt controller, RAM. Shared memory that only its address tells of is nobody's.
+pub(crate) fn is_in_use(address: u64, size: u64) -> bool {
+    let busy = bindings::IORESOURCE_MEM | bindings::IORESOURCE_BUSY;
+    usize::try_from(size).is_ok_and(|length| intersects(address, length, busy))
+}
+
 /// A range of physical memory that is not RAM of this kernel, mapped write-back cached.
 ///
 /// # Invariants
@@ -69,6 +91,8 @@ impl SharedMemory {
     /// `EINVAL` for a range that is empty, unaligned, larger than [`SIZE_MAX`], or reaches beyond
     /// [`last_address`]; `EBUSY` if a part of it is RAM of this kernel (a device that claims so is
     /// broken or hostile); `ENOMEM`.
+    ///
+    /// What else the range may not be is [`is_in_use`].
     pub(crate) fn map(address: u64, size: u64) -> Result<Self> {
         let last = size
             .checked_sub(1)
@@ -78,16 +102,7 @@ impl SharedMemory {
             return Err(EINVAL);
         }
         let length = usize::try_from(size)?;
-        // SAFETY: Only looks at the tree of resources.
-        let intersects = unsafe {
-            bindings::region_intersects(
-                address,
-                length,
-                bindings::IORESOURCE_SYSTEM_RAM as c_ulong,
-                bindings::IORES_DESC_NONE as c_ulong,
-            )
-        };
-        if intersects != bindings::REGION_DISJOINT as c_int {
+        if intersects(address, length, bindings::IORESOURCE_SYSTEM_RAM) {
             return Err(EBUSY);
         }
         // SAFETY: The range is not RAM, so nothing of this kernel lives there.
