@@ -4,7 +4,7 @@
 
 use super::table::Aim;
 use super::two::{Pair, Roles};
-use super::{plot, profile_table, table};
+use super::{cost, plot, profile_table, table};
 use crate::progress::Step;
 use crate::settings::Settings;
 use crate::tap::TestResult;
@@ -52,15 +52,46 @@ pub(super) struct Key {
     pub(super) size: u64,
 }
 
+impl Key {
+    /// Reads `WAY/SECTION/KIND/SIZE/COUNT/end`: of what, and how many.
+    fn with_count(phase: &str) -> Option<(Self, u64)> {
+        let parts: Vec<&str> = phase.split('/').collect();
+        let [way, section, kind, size, count, "end"] = parts.as_slice() else {
+            return None;
+        };
+        let key = Self {
+            way: (*way).into(),
+            section: section.parse().ok()?,
+            kind: (*kind).into(),
+            size: size.parse().ok()?,
+        };
+        Some((key, count.parse().ok()?))
+    }
+}
+
 /// The values of all rounds.
 #[derive(Debug, Default)]
-pub(super) struct Figures(BTreeMap<Key, Vec<f64>>);
+pub(super) struct Figures {
+    values: BTreeMap<Key, Vec<f64>>,
+    /// Register accesses, and messages or round trips that they were for.
+    accesses: BTreeMap<Key, (u64, u64)>,
+}
 
 impl Figures {
-    /// Collects the lines `# bench WAY SECTION KIND SIZE VALUE` of a report.
+    /// Collects the lines `# bench WAY SECTION KIND SIZE VALUE` and `# statistics WAY/SECTION/KIND/SIZE/COUNT/begin JSON` of
+    /// a report, the latter with their ends.
     pub(super) fn read(report: &str) -> Self {
         let mut figures = Self::default();
+        let mut begun = 0;
         for line in report.lines() {
+            if let Some((phase, accesses)) = cost::counts(line) {
+                if phase.ends_with("/begin") {
+                    begun = accesses;
+                } else if let Some((key, count)) = Key::with_count(phase) {
+                    let sum = figures.accesses.entry(key).or_default();
+                    *sum = (sum.0 + accesses.saturating_sub(begun), sum.1 + count);
+                }
+            }
             let words: Vec<&str> = line.split(' ').collect();
             let ["#", "bench", way, section, kind, size, value] = words.as_slice() else {
                 continue;
@@ -75,7 +106,7 @@ impl Figures {
                 size,
             };
             if let Ok(value) = value.parse() {
-                figures.0.entry(key).or_default().push(value);
+                figures.values.entry(key).or_default().push(value);
             }
         }
         figures
@@ -89,9 +120,21 @@ impl Figures {
             kind: kind.into(),
             size,
         };
-        let mut values = self.0.get(&key)?.clone();
+        let mut values = self.values.get(&key)?.clone();
         values.sort_unstable_by(f64::total_cmp);
         values.get(values.len() / 2).copied()
+    }
+
+    /// Register accesses of both guests for each message or round trip, over all rounds.
+    pub(super) fn accesses(&self, way: &str, section: u64, kind: &str, size: u64) -> Option<f64> {
+        let key = Key {
+            way: way.into(),
+            section,
+            kind: kind.into(),
+            size,
+        };
+        let (accesses, count) = self.accesses.get(&key)?;
+        Some(*accesses as f64 / *count as f64)
     }
 }
 
@@ -196,6 +239,7 @@ fn replaced(text: &str, [begin, end]: &[&str; 2], new: &str) -> Option<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use ivshmem_device::statistics::{Peer, Statistics};
 
     #[test]
     fn medians_come_from_the_report() {
@@ -204,6 +248,27 @@ mod tests {
         let figures = Figures::read(report);
         assert_eq!(figures.get("tcp", 0, "stream", 64), Some(20.0));
         assert_eq!(figures.get("tcp", 0, "stream", 4096), None);
+    }
+
+    #[test]
+    fn accesses_are_those_of_all_rounds() {
+        let line = |phase: &str, doorbells| {
+            let mut statistics = Statistics::default();
+            let mut peer = Peer::default();
+            peer.register_writes.doorbell = doorbells;
+            statistics.peers = vec![peer];
+            let text = serde_json::to_string(&statistics).unwrap();
+            format!("# statistics {phase} {text}\n")
+        };
+        let report = [
+            line("ring/8192/trip/64/100/begin", 7),
+            line("ring/8192/trip/64/100/end", 207),
+            line("ring/8192/trip/64/100/begin", 300),
+            line("ring/8192/trip/64/100/end", 400),
+        ];
+        let figures = Figures::read(&report.concat());
+        assert_eq!(figures.accesses("ring", 8192, "trip", 64), Some(1.5));
+        assert_eq!(figures.accesses("ring", 8192, "stream", 64), None);
     }
 
     #[test]

@@ -50,8 +50,13 @@ fn not_counted(error: &anyhow::Error) -> Vec<TestResult> {
 /// All accesses of all peers to registers, and those to the memory that trapped, up to a phase of the
 /// report.
 fn accesses(report: &str, phase: &str) -> Option<u64> {
-    let begin = format!("# statistics {phase} ");
-    let text = report.lines().find_map(|line| line.strip_prefix(&begin))?;
+    let mut lines = report.lines().filter_map(counts);
+    lines.find_map(|(found, count)| (found == phase).then_some(count))
+}
+
+/// A phase and its accesses, if a line of a report tells of them.
+pub(super) fn counts(line: &str) -> Option<(&str, u64)> {
+    let (phase, text) = line.strip_prefix("# statistics ")?.split_once(' ')?;
     let statistics: Statistics = serde_json::from_str(text).ok()?;
     let of_peer = |peer: &ivshmem_device::statistics::Peer| {
         peer.register_reads.total()
@@ -59,7 +64,7 @@ fn accesses(report: &str, phase: &str) -> Option<u64> {
             + peer.memory_reads
             + peer.memory_writes
     };
-    Some(statistics.peers.iter().map(of_peer).sum())
+    Some((phase, statistics.peers.iter().map(of_peer).sum()))
 }
 
 fn judge(idle: u64, full: u64, saturated: u64) -> Vec<TestResult> {

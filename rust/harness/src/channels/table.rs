@@ -153,6 +153,7 @@ pub(super) fn markdown(
         "\nAll but the last column are multiples of TCP's figures in the same run: messages per second (more is \
          better), median round trips (less is better).\n"
     );
+    text += &accesses(figures)?;
     text += "| aim | wanted | this run | |\n| --- | --- | ---: | --- |\n";
     for aim in aims {
         let (what, wanted) = (&aim.what, aim.wanted());
@@ -165,6 +166,32 @@ pub(super) fn markdown(
     }
     text += "\n![The same as a picture](measurements.svg)\n";
     Ok(text)
+}
+
+/// What messages cost of registers.
+fn accesses(figures: &Figures) -> Result<String> {
+    let mut text = String::from(
+        "Register accesses of both guests, counted by the device model, for each message or round trip: on a hypervisor as many \
+         exits.\n\n| way, section | 64-byte messages | 4-KiB messages | round trip of 64 bytes |\n| --- | ---: | ---: | ---: |\n",
+    );
+    for (way, section, name) in ways() {
+        if section == 0 {
+            continue;
+        }
+        let get = |kind: &str, size| {
+            let each = figures.accesses(way, section, kind, size);
+            each.with_context(|| format!("{way} has no count of a {kind} of {size} bytes"))
+        };
+        // Writing into a string does not fail.
+        let _ = writeln!(
+            text,
+            "| {name} | {:.4} | {:.4} | {:.2} |",
+            get("stream", SHORT)?,
+            get("stream", LONG)?,
+            get("trip", SHORT)?,
+        );
+    }
+    Ok(text + "\n")
 }
 
 #[cfg(test)]

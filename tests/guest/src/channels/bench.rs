@@ -5,8 +5,11 @@
 //! Results are comments of the report, `bench WAY SECTION KIND SIZE VALUE`: messages per second
 //! (`stream`, `copy`, `call`), or the median of round trips in nanoseconds (`trip`; of `pingpong` between
 //! interrupt handlers). SECTION is the size of the
-//! output sections in bytes, 0 where there are none. `rust/harness/src/bench` reads them.
+//! output sections in bytes, 0 where there are none. Where there are, `statistics WAY/SECTION/KIND/SIZE/COUNT/begin JSON`
+//! and `.../end JSON` tell what the device model had counted before and after these COUNT messages or round trips.
+//! `rust/harness/src/channels/bench.rs` reads them.
 
+use super::cost::tell_statistics;
 use super::stream;
 use super::transport::{connect, Confirm, Transport};
 use super::Failure;
@@ -46,7 +49,8 @@ pub(crate) fn run(plan: &Plan, report: &mut Report) -> Result<(), Failure> {
     };
     let (rounds, short): (u32, u64) = (rounds.parse()?, short.parse()?);
     system::ensure_ready(plan)?;
-    let bench = Bench::new(plan, short)?;
+    let mut bench = Bench::new(plan, short)?;
+    bench.counts = true;
     let result = (0..rounds).try_for_each(|_| bench.round(report));
     let outcome = match result {
         Ok(()) => Outcome::Passed,
@@ -55,34 +59,54 @@ pub(crate) fn run(plan: &Plan, report: &mut Report) -> Result<(), Failure> {
     Ok(report.result("everything is measured", &outcome)?)
 }
 
+/// A link to the other guest.
+pub(super) struct Link {
+    /// Our device file.
+    pub(super) node: PathBuf,
+    /// Size of an output section in bytes.
+    section: u64,
+    /// The harness's number for it.
+    number: u32,
+}
+
 /// One of the two guests, and its ways to the other.
-pub(super) struct Bench {
+pub(super) struct Bench<'a> {
+    plan: &'a Plan,
+    /// The device model's counts are told with what is measured.
+    counts: bool,
     pub(super) id: u32,
     pub(super) amounts: Amounts,
-    /// Device files, and the size of the output sections of each.
-    pub(super) devices: Vec<(PathBuf, u64)>,
+    /// The links, each with its size of output sections.
+    pub(super) links: Vec<Link>,
     pub(super) tcp: stream::Stream<std::net::TcpStream>,
     serial: stream::Stream<File>,
 }
 
-impl Bench {
-    pub(super) fn new(plan: &Plan, short: u64) -> Result<Self, Failure> {
+impl<'a> Bench<'a> {
+    pub(super) fn new(plan: &'a Plan, short: u64) -> Result<Self, Failure> {
         let id = plan.devices[0].peer;
         stream::set_up_network(id)?;
-        let mut devices = Vec::new();
+        let mut links = Vec::new();
         for device in &plan.devices {
             let node = system::node(&device.bdf()).ok_or("no device file")?;
-            let size = Device::open(&node)?.info().output.size;
-            devices.push((node, size));
+            let section = Device::open(&node)?.info().output.size;
+            let number = device.link;
+            links.push(Link {
+                node,
+                section,
+                number,
+            });
         }
         Ok(Self {
+            plan,
+            counts: false,
             id,
             amounts: Amounts {
                 short,
                 long: short / 4,
                 trips: (short / 20).max(1),
             },
-            devices,
+            links,
             tcp: stream::tcp(id)?,
             serial: stream::serial()?,
         })
@@ -90,17 +114,17 @@ impl Bench {
 
     /// Measures everything once.
     fn round(&self, report: &mut Report) -> Result<(), Failure> {
-        for (node, size) in &self.devices {
+        for link in &self.links {
             for way in ["channel", "ring"] {
-                let transport = connect(way, node, Confirm::WhenRead)?;
+                let transport = connect(way, &link.node, Confirm::WhenRead)?;
                 transport.wait_up()?;
-                self.all(transport.as_ref(), &format!("{way} {size}"), report)?;
+                self.all(transport.as_ref(), way, Some(link), report)?;
                 // What follows begins with the sections anew, which resets whoever has not received all.
                 self.meet()?;
             }
         }
-        self.all(&self.tcp, "tcp 0", report)?;
-        self.all(&self.serial, "serial 0", report)?;
+        self.all(&self.tcp, "tcp", None, report)?;
+        self.all(&self.serial, "serial", None, report)?;
         self.ping_pong(report)?;
         if self.id == 0 {
             let copies = copies(self.amounts.short);
@@ -119,7 +143,7 @@ impl Bench {
 
     /// Round trips of doorbells between the two interrupt handlers, on the first link.
     fn ping_pong(&self, report: &mut Report) -> Result<(), Failure> {
-        let name = self.devices[0].0.file_name().ok_or("no device file")?;
+        let name = self.links[0].node.file_name().ok_or("no device file")?;
         let file = Path::new("/sys/kernel/debug/ivshmem")
             .join(name)
             .join("pingpong");
@@ -143,23 +167,51 @@ impl Bench {
         Ok(report.comment(&format!("bench pingpong 0 trip 0 {median}"))?)
     }
 
-    /// All that is measured of one transport, which `name` says with its section.
-    fn all(&self, way: &dyn Transport, name: &str, report: &mut Report) -> Result<(), Failure> {
+    /// All that is measured of one transport, which is called `way` and uses `link`, if any.
+    fn all(
+        &self,
+        way: &dyn Transport,
+        name: &str,
+        link: Option<&Link>,
+        report: &mut Report,
+    ) -> Result<(), Failure> {
+        let section = link.map_or(0, |link| link.section);
         for (size, count) in [(SHORT, self.amounts.short), (LONG, self.amounts.long)] {
             if self.id == 0 {
-                let rate = send(way, size, count)?;
-                report.comment(&format!("bench {name} stream {size} {rate:.0}"))?;
+                let what = format!("{name}/{section}/stream/{size}/{count}");
+                let rate = self.counted(&what, link, report, || send(way, size, count))?;
+                report.comment(&format!("bench {name} {section} stream {size} {rate:.0}"))?;
             } else {
                 receive(way, size, count)?;
             }
         }
+        let count = self.amounts.trips;
         if self.id == 0 {
-            let trip = call(way, self.amounts.trips)?;
-            report.comment(&format!("bench {name} trip {SHORT} {trip}"))?;
+            let what = format!("{name}/{section}/trip/{SHORT}/{count}");
+            let trip = self.counted(&what, link, report, || call(way, count))?;
+            report.comment(&format!("bench {name} {section} trip {SHORT} {trip}"))?;
         } else {
-            answer(way, self.amounts.trips)?;
+            answer(way, count)?;
         }
         Ok(())
+    }
+
+    /// Measures, and tells what the device model of `link` has counted before and afterwards.
+    fn counted<T>(
+        &self,
+        what: &str,
+        link: Option<&Link>,
+        report: &mut Report,
+        measure: impl FnOnce() -> Result<T, Failure>,
+    ) -> Result<T, Failure> {
+        let mut tell = |phase: &str| match link.filter(|_| self.counts) {
+            Some(link) => tell_statistics(self.plan, link.number, &format!("{what}/{phase}"), report),
+            None => Ok(()),
+        };
+        tell("begin")?;
+        let value = measure()?;
+        tell("end")?;
+        Ok(value)
     }
 }
 

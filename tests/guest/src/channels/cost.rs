@@ -71,18 +71,19 @@ struct Sender<'a> {
 impl Sender<'_> {
     fn send(&self, idle: u64, saturated: u64, report: &mut Report) -> Result<(), Failure> {
         let message = [7; SIZE];
+        let mut tell = |phase| tell_statistics(self.plan, 0, phase, report);
         self.wait_until_awaited()?;
-        self.tell_statistics("begin", report)?;
+        tell("begin")?;
         for _ in 0..idle {
             self.channel.send(&message)?;
             self.wait_until_awaited()?;
         }
-        self.tell_statistics("idle", report)?;
+        tell("idle")?;
         for _ in 0..saturated {
             self.channel.send(&message)?;
         }
         self.wait_until_awaited()?;
-        self.tell_statistics("saturated", report)
+        tell("saturated")
     }
 
     /// Returns when the receiver has got everything and waits for more. It has said so in its block,
@@ -117,10 +118,15 @@ impl Sender<'_> {
             Err("the receiver does not wait for messages".into())
         }
     }
+}
 
-    /// Tells the harness what the device model has counted up to now.
-    fn tell_statistics(&self, phase: &str, report: &mut Report) -> Result<(), Failure> {
-        let statistics = ask::model(self.plan, 0, "statistics")?;
-        Ok(report.comment(&format!("statistics {phase} {statistics}"))?)
-    }
+/// Tells the harness what the device model of `link` has counted up to `phase`.
+pub(super) fn tell_statistics(
+    plan: &Plan,
+    link: u32,
+    phase: &str,
+    report: &mut Report,
+) -> Result<(), Failure> {
+    let statistics = ask::model(plan, link, "statistics")?;
+    Ok(report.comment(&format!("statistics {phase} {statistics}"))?)
 }

@@ -53,7 +53,7 @@ fn steps(plan: &Plan, bench: &Bench, report: &mut Report) -> Result<(), Failure>
         }
         Ok(())
     })?;
-    let (node, _) = bench.devices.first().ok_or("no device file")?;
+    let node = &bench.links.first().ok_or("no device file")?.node;
     for way in ["channel", "ring"] {
         let transport = connect(way, node, Confirm::WhenRead)?;
         transport.wait_up()?;
@@ -73,7 +73,7 @@ fn steps(plan: &Plan, bench: &Bench, report: &mut Report) -> Result<(), Failure>
 
 struct Profile<'a> {
     plan: &'a Plan,
-    bench: &'a Bench,
+    bench: &'a Bench<'a>,
     report: &'a mut Report,
 }
 
