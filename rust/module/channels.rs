@@ -34,7 +34,6 @@ use crate::{
         session, //
     },
 };
-use core::ops::Range;
 use kernel::{
     prelude::*,
     sync::{
@@ -267,14 +266,13 @@ impl Channels {
         self.trampled.store(true, Relaxed);
     }
 
-    /// A program is about to write to `range` of the region.
+    /// A program is about to write within one section, at `offset` of the region.
     ///
     /// # Errors
     ///
-    /// `EBUSY` if channels own a part of it.
-    pub(crate) fn admit_write(&self, inside: &Inside<'_>, range: &Range<u64>) -> Result {
-        let output = inside.layout().output();
-        if range.end <= output.offset || range.start >= output.end() {
+    /// `EBUSY` if channels own it.
+    pub(crate) fn admit_write(&self, inside: &Inside<'_>, offset: u64) -> Result {
+        if !inside.layout().output().contains(offset) {
             return Ok(());
         }
         if self.claimed.load(Relaxed) {

@@ -83,18 +83,22 @@ pub(crate) fn write(
         Err(Refused::Beyond) => return Err(ENOSPC),
         Err(_) => return Err(EACCES),
     };
+    // What channels may own follows the R/W section without a gap for peer 0: no piece has bytes of both.
+    let border = link.layout().output().offset as usize;
     let mut buffer = [0; CHUNK];
     let mut done = 0;
     while done < length {
-        let wanted = piece(start as usize + done, length - done);
+        let at = start as usize + done;
+        let left = if at < border {
+            (length - done).min(border - at)
+        } else {
+            length - done
+        };
+        let wanted = piece(at, left);
         let copied = from.copy_from_iter(&mut buffer[..wanted]);
         let stored = link.enter().and_then(|inside| {
-            let from = start + done as u64;
-            link.channels
-                .admit_write(&inside, &(from..from + copied as u64))?;
-            inside
-                .memory()?
-                .copy_in(start as usize + done, &buffer[..copied])
+            link.channels.admit_write(&inside, at as u64)?;
+            inside.memory()?.copy_in(at, &buffer[..copied])
         });
         match stored {
             Ok(()) => done += copied,

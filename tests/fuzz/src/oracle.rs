@@ -259,10 +259,10 @@ fn transfer(
         facts.region.saturating_sub(offset.max(0) as u64)
     });
     if is_write && !is_empty {
-        // Where channels own the output section.
+        // Where channels own the output section: only the first byte counts.
         let may_be_owned = match offset {
             Some(offset) => {
-                let end = (offset as u64).saturating_add(length);
+                let end = (offset as u64).saturating_add(1);
                 facts.is_in_output(slot, offset as u64, end)
             }
             None => true,

@@ -34,6 +34,12 @@ pub(in super::super) const TESTS: &[Test] = &[
         excluded,
     )
     .of_whole_pages(),
+    // bad input: `pwrite` from the read/write section into one's own output section while a channel is open => as many bytes as lie before it
+    Test::two_peers(
+        "a raw write before the output section is cut short there while a channel is open",
+        cut_short,
+    )
+    .only_if(|plan| plan.devices.len() >= 2 && plan.devices[0].peer == 0),
     Test::two_peers("looking and ringing go on while a channel is open", allowed).of_whole_pages(),
     // bad input: calls of the device on a channel, and of channels on a device => `ENOTTY`
     Test::two_peers(
@@ -215,6 +221,34 @@ fn excluded(env: &Env) {
         .expect("free");
     device.set_state(7, StateFlags::default()).expect("free");
     drop(device.map_mut(info.output).expect("free"));
+}
+
+/// The first peer's output section follows the read/write section without a gap.
+fn cut_short(env: &Env) {
+    let device = env.open();
+    let info = *device.info();
+    let border = info.output.offset;
+    assert_eq!(border, info.rw.offset + info.rw.size);
+    let read = |length: usize| {
+        let mut bytes = vec![0; length];
+        let from = border - length as u64;
+        device.read_at(&mut bytes, from).expect("read");
+        bytes
+    };
+    let cases = [(100, 200), (1, 8), (8, 9), (513, 4096), (1500, 2000)];
+    let channel = connect_near(env, ConnectOptions::new());
+    for (fill, (before, length)) in (1..).zip(cases) {
+        let got = device.write_at(&vec![fill; length], border - before as u64);
+        assert_eq!(got, Ok(before), "{length} bytes, {before} of them before");
+        assert_eq!(read(before), vec![fill; before]);
+        let magic = u32::from_le_bytes(*b"IVCH");
+        assert_eq!(device.read_word(border), Ok(magic), "the channel's");
+    }
+    drop(channel);
+    for (before, length) in cases {
+        let got = device.write_at(&vec![7; length], border - before as u64);
+        assert_eq!(got, Ok(length), "free");
+    }
 }
 
 fn allowed(env: &Env) {
