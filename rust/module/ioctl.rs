@@ -46,6 +46,7 @@ use crate::{
     state, //
 };
 use kernel::{
+    current,
     fs::File,
     ioctl::_IOC_SIZE,
     prelude::*,
@@ -180,6 +181,7 @@ fn events(open: &OpenFile, file: &File, argument: Argument) -> Result {
     let deadline = deadline(request.deadline, file);
 
     let (link, cursor) = (&open.link, &open.cursor);
+    let mut waited = false;
     loop {
         alive(link)?;
         match cursor.fetch(&link.events, request.capacity as usize)? {
@@ -188,20 +190,30 @@ fn events(open: &OpenFile, file: &File, argument: Argument) -> Result {
                 request.count = u32::try_from(fetched.events.len())?;
                 argument.write(&request)?;
                 if cursor.commit(&fetched) {
+                    if waited {
+                        link.counters.wakeups.increment();
+                    }
                     return Ok(());
                 }
-                // Another thread was faster: look what is left.
+                // Another thread was faster: look what is left. It may be so again and again.
+                if current!().signal_pending() {
+                    return Err(ERESTARTSYS);
+                }
             }
             None => {
                 let polling = link
                     .granted()
                     .is_some_and(|it| it.mode == irq::Mode::Polling);
-                if polling && deadline != Deadline::Now && !cursor.wants_states() {
+                if polling && deadline != Deadline::Now && !cursor.wants_states(&link.events) {
                     // Nothing would ever end the wait.
                     return Err(EOPNOTSUPP);
                 }
+                if waited && current!().signal_pending() {
+                    // What has ended the wait was nothing for this file, and the next may be over at once, too.
+                    return Err(ERESTARTSYS);
+                }
                 cursor.wait(&link.events, deadline, || link.is_gone())?;
-                link.counters.wakeups.increment();
+                waited = true;
             }
         }
     }

@@ -91,30 +91,33 @@ impl Seen {
     fn subscribe(&mut self, table: &Table, subject: Subject, wanted: bool) {
         let selects =
             |which: Option<u16>, index| which.is_none_or(|which| usize::from(which) == index);
+        let mut changed = false;
         match subject {
             Subject::Vector(which) => {
                 let vectors = self.vectors.iter_mut().zip(&table.vectors);
                 for (_, (seen, vector)) in vectors.enumerate().filter(|(i, _)| selects(which, *i)) {
-                    if !seen.wanted {
+                    if seen.wanted != wanted {
                         seen.count = vector.count;
                         seen.lost = table.lost;
+                        seen.wanted = wanted;
+                        changed = true;
                     }
-                    seen.wanted = wanted;
                 }
             }
             Subject::Peer(which) => {
                 let peers = self.peers.iter_mut().zip(&table.peers);
                 for (_, (seen, peer)) in peers.enumerate().filter(|(i, _)| selects(which, *i)) {
-                    if !seen.wanted {
+                    if seen.wanted != wanted {
                         seen.state = peer.state;
                         seen.changes = peer.changes;
+                        seen.wanted = wanted;
+                        changed = true;
                     }
-                    seen.wanted = wanted;
                 }
             }
         }
         // What another thread has fetched meanwhile is counted from before.
-        self.fetches += 1;
+        self.fetches += u64::from(changed);
     }
 
     /// Calls `tell` for changes of state not yet told. Whether it wants more.
@@ -224,9 +227,12 @@ impl Cursor {
         seen.subscribe(&events.table.lock(), subject, wanted);
     }
 
-    /// Whether the file is subscribed to any peer's state.
-    pub(crate) fn wants_states(&self) -> bool {
-        self.seen.lock().peers.iter().any(|peer| peer.wanted)
+    /// Whether the file is subscribed to the state of any other peer: our own is no news.
+    pub(crate) fn wants_states(&self, events: &Events) -> bool {
+        let own = usize::from(events.layout.id());
+        let seen = self.seen.lock();
+        let mut peers = seen.peers.iter().enumerate();
+        peers.any(|(id, peer)| id != own && peer.wanted)
     }
 
     /// Waits until there is something to be fetched, or until `gone` says that there never will be.

@@ -3,7 +3,7 @@
 
 use super::{count_doorbells, drain, open_file, wait, Env, Test, SOON};
 use crate::system;
-use ivshmem::{Device, InterruptMode, Section, StateFlags, Subject};
+use ivshmem::{Deadline, Device, Error, EventBuffer, InterruptMode, Section, StateFlags, Subject};
 use ivshmem_guest::plan::Plan;
 use rustix::net::{self, netlink, AddressFamily, RecvFlags, SocketFlags, SocketType};
 use std::collections::{BTreeMap, BTreeSet};
@@ -348,6 +348,21 @@ fn wakeups_counted(env: &Env) {
         });
         assert!(counter(env.node(), "wakeups") >= before + round);
     }
+    // Being woken by what the file does not want is none.
+    device
+        .subscribe(Subject::AllVectors, false)
+        .expect("unsubscribe");
+    let before = counter(env.node(), "wakeups");
+    let deadline = Deadline::after(std::time::Duration::from_secs(1));
+    let mut buffer = EventBuffer::new(4);
+    std::thread::scope(|scope| {
+        let waiter = scope.spawn(|| device.events(&mut buffer, deadline).map(drop));
+        let asleep = || system::threads_in(&[libc::SYS_ioctl]) == 1 || waiter.is_finished();
+        assert!(system::wait_until(SOON, asleep), "nobody waits");
+        device.ring(own, vector).expect("ring");
+        assert_eq!(waiter.join().expect("no panic"), Err(Error::TimedOut));
+    });
+    assert_eq!(counter(env.node(), "wakeups"), before);
 }
 
 fn two_that_interrupt(plan: &Plan) -> bool {
