@@ -196,7 +196,7 @@ impl<T: Operations> VmOperations<T> {
 ///
 /// # Invariants
 ///
-/// Valid as long as the file that it was taken from is open.
+/// Valid as long as the file that it was taken from is open, or another one of the same inode.
 #[derive(PartialEq, Eq)]
 pub(super) struct Space(NonNull<bindings::address_space>);
 
@@ -219,11 +219,13 @@ unsafe impl Send for Space {}
 
 /// The address spaces of all open files of a device, so that their mappings can be found.
 ///
-/// A character device can have several inodes, each with an address space of its own.
+/// A character device can have several inodes, each with an address space of its own; but there are as many of
+/// these as somebody with the right to has made, and not as many as files.
 #[pin_data]
 pub(crate) struct Mappings {
+    /// With the number of files of each.
     #[pin]
-    spaces: Mutex<KVec<Space>>,
+    spaces: Mutex<KVec<(Space, usize)>>,
 }
 
 impl Mappings {
@@ -236,18 +238,24 @@ impl Mappings {
 
     /// Takes notice of a file that is being opened. [`Self::remove`] follows when it is released.
     pub(super) fn add(&self, space: Space) -> Result {
-        self.spaces.lock().push(space, GFP_KERNEL)?;
+        let mut spaces = self.spaces.lock();
+        match spaces.iter_mut().find(|(other, _)| *other == space) {
+            Some((_, files)) => *files += 1,
+            None => spaces.push((space, 1), GFP_KERNEL)?,
+        }
         Ok(())
     }
 
     /// Forgets a file that is being released: it has no mappings any more.
     pub(super) fn remove(&self, space: &Space) {
         let mut spaces = self.spaces.lock();
-        if let Some(index) = spaces.iter().position(|s| s == space) {
-            // The order does not matter.
-            let last = spaces.len() - 1;
-            spaces.swap(index, last);
-            spaces.pop();
+        let Some(index) = spaces.iter().position(|(other, _)| other == space) else {
+            return;
+        };
+        let files = &mut spaces[index].1;
+        *files -= 1;
+        if *files == 0 {
+            let _ = spaces.remove(index);
         }
     }
 
@@ -255,9 +263,9 @@ impl Mappings {
     ///
     /// The caller has made sure that faults insert no more.
     pub(crate) fn zap(&self) {
-        for space in self.spaces.lock().iter() {
-            // SAFETY: By the invariant the address space is valid: `remove` would wait for
-            // the lock. 0, 0 means all of it.
+        for (space, _) in self.spaces.lock().iter() {
+            // SAFETY: By the invariant the address space is valid: a file of it is open, since `remove` would
+            // wait for the lock. 0, 0 means all of it.
             unsafe { bindings::unmap_mapping_range(space.0.as_ptr(), 0, 0, 1) };
         }
     }

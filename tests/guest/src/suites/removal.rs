@@ -41,6 +41,12 @@ pub(super) const TESTS: &[Test] = &[
     .of_whole_pages(),
     // bad input: unbinding with many files open and mapped => it does not wait for them
     Test::new("unbind does not wait for user space", does_not_wait).of_whole_pages(),
+    // bad input: touching mappings of many files, some of them closed, when the device has gone => SIGBUS for each
+    Test::new(
+        "unbind takes the pages out of the mappings of many files, whatever was closed before",
+        many_mappings,
+    )
+    .of_whole_pages(),
     Test::two_peers(
         "unbind takes the published state back, and the other peer sees it",
         state_gone,
@@ -182,6 +188,29 @@ fn does_not_wait(env: &Env) {
     );
     assert!(maps.iter().all(Result::is_ok));
     assert!(files.iter().all(|file| file.state(0) == Err(Error::Gone)));
+}
+
+fn many_mappings(env: &Env) {
+    let section = env.open().info().rw;
+    let page = rustix::param::page_size();
+    let mut files: Vec<_> = (0..60).map(|_| env.open()).collect();
+    let map = |file: &Device| {
+        let (offset, rights) = (section.offset as i64, libc::PROT_READ);
+        let map = raw::mmap(Some(file.as_fd()), offset, page, rights, libc::MAP_SHARED);
+        let map = map.expect("map");
+        map.load(0);
+        map
+    };
+    let mut maps: Vec<_> = files.iter().map(map).collect();
+    // A third is closed for good, a third has but its mapping.
+    drop((files.drain(..40), maps.drain(..20)));
+    unbind(env);
+    for (index, map) in maps.iter().enumerate() {
+        let signal = raw::signal_in_child(|| {
+            map.load(0);
+        });
+        assert_eq!(signal, Some(libc::SIGBUS), "mapping {index}");
+    }
 }
 
 fn state_gone(env: &Env) {
