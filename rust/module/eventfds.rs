@@ -3,8 +3,8 @@
 //! Which eventfds are to be counted up at which events.
 //!
 //! Interrupt handlers walk the list, so it is behind a spin lock of its own, which is held for as long as
-//! the walk takes: as many steps as programs have attached eventfds. Memory is had, and eventfds are let
-//! go, without it.
+//! the walk takes: as many steps as programs have attached eventfds to what has happened, of which there are
+//! [`EVENTFDS_MAX`] in all. Memory is had, and eventfds are let go, without it.
 
 use crate::{
     abi::eventfd::EventFd,
@@ -18,8 +18,11 @@ use kernel::{
     },
 };
 
-/// Events that an eventfd is attached to.
-#[derive(Clone, Copy, PartialEq, Eq)]
+/// Most eventfds that a device takes. The header says so.
+const EVENTFDS_MAX: usize = 1024;
+
+/// Events that an eventfd is attached to. In the order of the list: interrupts go before states.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Trigger {
     /// Interrupts on a vector.
     Vector(u16),
@@ -29,22 +32,29 @@ pub(crate) enum Trigger {
     State,
 }
 
-impl Trigger {
-    /// Whether an event of the kind `happened` triggers it.
-    fn matches(self, happened: Self) -> bool {
-        self == happened || (self == Self::AnyVector && matches!(happened, Self::Vector(_)))
-    }
-}
-
 struct Attached {
     file: FileId,
     trigger: Trigger,
     eventfd: EventFd,
 }
 
+/// The first place in `list`, which is sorted by triggers, behind those before `trigger`.
+fn place_of(list: &[Attached], trigger: Trigger) -> usize {
+    list.partition_point(|attached| attached.trigger < trigger)
+}
+
+/// Counts up those of `list` that are attached to `trigger`.
+fn signal_in(list: &[Attached], trigger: Trigger) {
+    let from = &list[place_of(list, trigger)..];
+    for attached in from.iter().take_while(|it| it.trigger == trigger) {
+        attached.eventfd.signal();
+    }
+}
+
 /// The eventfds of all files of a device.
 #[pin_data]
 pub(crate) struct EventFds {
+    /// Sorted by triggers, then by files, so that an event has to look at none of another.
     #[pin]
     list: SpinLockIrq<KVec<Attached>>,
 }
@@ -59,10 +69,18 @@ impl EventFds {
 
     /// Something has happened. From any context.
     pub(crate) fn signal(&self, happened: Trigger) {
-        for attached in self.list.lock().iter() {
-            if attached.trigger.matches(happened) {
-                attached.eventfd.signal();
-            }
+        let list = self.list.lock();
+        signal_in(&list, happened);
+        if matches!(happened, Trigger::Vector(_)) {
+            signal_in(&list, Trigger::AnyVector);
+        }
+    }
+
+    /// Interrupts may have been lost, on whatever vector. Likewise.
+    pub(crate) fn signal_vectors(&self) {
+        let list = self.list.lock();
+        for attached in &list[..place_of(&list, Trigger::State)] {
+            attached.eventfd.signal();
         }
     }
 
@@ -74,6 +92,10 @@ impl EventFds {
     }
 
     /// Has `eventfd` counted up for `file` at `trigger` from now on, instead of the one before.
+    ///
+    /// # Errors
+    ///
+    /// `ENOSPC` if it is one more than [`EVENTFDS_MAX`].
     pub(crate) fn attach(&self, file: FileId, trigger: Trigger, eventfd: EventFd) -> Result {
         let attached = Attached {
             file,
@@ -85,20 +107,27 @@ impl EventFds {
         let old = loop {
             let wanted = {
                 let mut list = self.list.lock();
-                if let Some(same) = list
-                    .iter_mut()
-                    .find(|other| other.file == file && other.trigger == trigger)
-                {
-                    break Some(core::mem::replace(&mut same.eventfd, attached.eventfd));
+                let place =
+                    match list.binary_search_by_key(&(trigger, file), |it| (it.trigger, it.file)) {
+                        Ok(same) => {
+                            break Some(core::mem::replace(
+                                &mut list[same].eventfd,
+                                attached.eventfd,
+                            ))
+                        }
+                        Err(place) => place,
+                    };
+                if list.len() >= EVENTFDS_MAX {
+                    return Err(ENOSPC);
+                }
+                if list.len() == list.capacity() && list.len() < room.capacity() {
+                    for other in list.drain_all() {
+                        room.push_within_capacity(other)?;
+                    }
+                    core::mem::swap(&mut *list, &mut room);
                 }
                 if list.len() < list.capacity() {
-                    list.push_within_capacity(attached)?;
-                    break None;
-                }
-                if list.len() < room.capacity() {
-                    move_all(&mut list, &mut room)?;
-                    core::mem::swap(&mut *list, &mut room);
-                    list.push_within_capacity(attached)?;
+                    list.insert_within_capacity(place, attached)?;
                     break None;
                 }
                 list.len() + 1
@@ -126,17 +155,6 @@ impl EventFds {
     fn take(&self, is_it: impl Fn(&Attached) -> bool) -> Option<Attached> {
         let mut list = self.list.lock();
         let index = list.iter().position(is_it)?;
-        // The order does not matter.
-        let last = list.len() - 1;
-        list.swap(index, last);
-        list.pop()
+        list.remove(index).ok()
     }
-}
-
-/// Moves everything from `from` to `to`, which has room for it.
-fn move_all(from: &mut KVec<Attached>, to: &mut KVec<Attached>) -> Result {
-    while let Some(attached) = from.pop() {
-        to.push_within_capacity(attached)?;
-    }
-    Ok(())
 }

@@ -14,6 +14,10 @@
 
 use crate::{
     abi::{
+        irq::{
+            self,
+            Granted, //
+        },
         memory::SharedMemory,
         trace,
         wait::{
@@ -84,6 +88,7 @@ struct Peer {
 struct Table {
     /// The N of ivshmemN.
     device: u32,
+    /// Those on which we can be interrupted.
     vectors: KVVec<Vector>,
     peers: KVVec<Peer>,
     /// Times in which the device could not interrupt.
@@ -98,31 +103,43 @@ struct Table {
 }
 
 impl Table {
-    /// There was a time in which the device could not interrupt.
-    fn lose(&mut self) {
+    /// There was a time in which the device could not interrupt. Whether that means anything: one that never
+    /// interrupts loses nothing.
+    fn lose(&mut self) -> bool {
+        if self.vectors.is_empty() {
+            return false;
+        }
         trace::may_have_lost(self.device);
         self.lost += 1;
         self.generation += 1;
+        true
     }
 
     /// Compares the state table with what it said before. Our own entry is not news. Says how many
     /// states have changed.
     ///
-    /// A table that is no device's says nothing: all of it is all-ones, and our own entry would be
-    /// that only if we had published it, as `own` tells.
-    fn scan(&mut self, layout: &Layout, memory: &SharedMemory, own: &Own, now: i64) -> usize {
+    /// A table that is no device's says nothing: all of it is all-ones. So that is what `is_void` is asked at
+    /// the first state that has become all-ones, and not before: it may cost a load, or an interrupt.
+    fn scan(
+        &mut self,
+        layout: &Layout,
+        memory: &SharedMemory,
+        mut is_void: impl FnMut(&StateTable<&SharedMemory>) -> bool,
+    ) -> usize {
         let Ok(table) = StateTable::new(memory, layout) else {
             return 0;
         };
+        let now = wait::now();
         let mut changed = 0;
         for (id, peer) in (0u16..).zip(self.peers.iter_mut()) {
             if id == layout.id() {
                 continue;
             }
             match table.get(id) {
-                // Our own entry costs a load, so it is looked at only where it matters.
-                Some(ALL_ONES) if own.is_denied_by(&table, layout) => return changed,
                 Some(state) if state != peer.state => {
+                    if state == ALL_ONES && is_void(&table) {
+                        return changed;
+                    }
                     trace::state_change(self.device, id.into(), peer.state, state);
                     *peer = Peer {
                         state,
@@ -142,14 +159,39 @@ impl Table {
 /// What reads of memory whose device is gone, and what few use as a state.
 const ALL_ONES: u32 = u32::MAX;
 
-/// Our own state as we have published it; 0 at first, as the driver makes it.
-struct Own(Atomic<u32>);
+/// Our own state.
+struct Own {
+    /// As we have published it; 0 at first, as the driver makes it.
+    published: Atomic<u32>,
+    /// A read of it acknowledges an interrupt, and is for the handler.
+    is_acknowledgement: Atomic<bool>,
+    /// If so: the last handler has read what we have not published.
+    denied: Atomic<bool>,
+}
 
 impl Own {
+    fn new() -> Self {
+        Self {
+            published: Atomic::new(0),
+            is_acknowledgement: Atomic::new(false),
+            denied: Atomic::new(false),
+        }
+    }
+
     /// Whether `table` has for us what we have not published: all-ones.
     fn is_denied_by(&self, table: &StateTable<&SharedMemory>, layout: &Layout) -> bool {
-        table.get(layout.id()) == Some(ALL_ONES) && self.0.load(Relaxed) != ALL_ONES
+        table.get(layout.id()) == Some(ALL_ONES) && self.published.load(Relaxed) != ALL_ONES
     }
+}
+
+/// What a look at the states has found that no interrupt has told of.
+struct Look {
+    /// How many have changed.
+    changed: usize,
+    /// The table is no device's.
+    void: bool,
+    /// Interrupts may have been lost.
+    lost: bool,
 }
 
 /// What has happened on a link, and who waits for more.
@@ -190,8 +232,8 @@ impl Events {
             suspect: None,
             generation: 0,
         };
-        let own = Own(Atomic::new(0));
-        table.scan(&layout, memory, &own, wait::now());
+        let own = Own::new();
+        table.scan(&layout, memory, |states| own.is_denied_by(states, &layout));
         Ok(try_pin_init!(Self {
             layout,
             own,
@@ -201,11 +243,27 @@ impl Events {
         }))
     }
 
+    /// What the device interrupts on, before it does. Nothing is ever told of other vectors.
+    pub(crate) fn start(&self, granted: Granted) {
+        self.table.lock().vectors.truncate(granted.vectors.into());
+        let is_acknowledgement = granted.mode == irq::Mode::Intx;
+        self.own
+            .is_acknowledgement
+            .store(is_acknowledgement, Relaxed);
+    }
+
+    /// Whether a read of our own state means something to QEMU, and is for the handler of interrupts: with
+    /// INTx, see [`Self::acknowledge`].
+    pub(crate) fn is_acknowledged_by_reading(&self) -> bool {
+        self.own.is_acknowledgement.load(Relaxed)
+    }
+
     /// Tells QEMU and our device model that an INTx interrupt has reached its handler: by a read of our own
-    /// state, which with INTx nobody else reads ([`Self::own_state`]). On Jailhouse it is harmless.
+    /// state, which with INTx nobody else reads but [`Self::look`]. On Jailhouse it is harmless.
     pub(crate) fn acknowledge(&self, memory: &SharedMemory) {
         if let Ok(table) = StateTable::new(memory, &self.layout) {
-            table.get(self.layout.id());
+            let denied = self.own.is_denied_by(&table, &self.layout);
+            self.own.denied.store(denied, Relaxed);
         }
     }
 
@@ -215,7 +273,14 @@ impl Events {
     pub(crate) fn scan(&self, memory: &SharedMemory) -> usize {
         let mut table = self.table.lock();
         table.looks += 1;
-        table.scan(&self.layout, memory, &self.own, wait::now())
+        table.scan(&self.layout, memory, |states| {
+            if self.is_acknowledged_by_reading() {
+                // It has been read, and a second time would take back what has come since.
+                self.own.denied.load(Relaxed)
+            } else {
+                self.own.is_denied_by(states, &self.layout)
+            }
+        })
     }
 
     /// There has been an interrupt on `vector`, at which `changed` states were other ones. Likewise.
@@ -237,42 +302,70 @@ impl Events {
         self.tell_states(changed);
     }
 
+    /// Looks at the states where no interrupt has told of any.
+    ///
+    /// With INTx that may take back an interrupt that is on its way, by a look at our own state. That is a rare
+    /// thing to do: then it counts as lost.
+    fn look(&self, table: &mut Table, memory: &SharedMemory) -> Look {
+        let (mut void, mut lost) = (false, false);
+        let changed = table.scan(&self.layout, memory, |states| {
+            void = self.own.is_denied_by(states, &self.layout);
+            lost = self.is_acknowledged_by_reading();
+            void
+        });
+        Look {
+            changed,
+            void,
+            lost: lost && !void && table.lose(),
+        }
+    }
+
+    /// Tells what a look has found.
+    fn tell(&self, look: &Look) {
+        if look.changed > 0 || look.lost {
+            self.queue.wake_all();
+        }
+        if look.lost {
+            self.eventfds.signal_vectors();
+        }
+        self.tell_states(look.changed);
+    }
+
     /// Looks for changes of state that no interrupt has told of.
     pub(crate) fn rescan(&self, memory: &SharedMemory) {
-        let changed = self
-            .table
-            .lock()
-            .scan(&self.layout, memory, &self.own, wait::now());
-        self.queue.wake_all();
-        self.tell_states(changed);
+        let look = self.look(&mut self.table.lock(), memory);
+        self.tell(&look);
     }
 
     /// Looks for changes of state now and then, and for interrupts that have not come: if no interrupt
     /// follows a change until the next look, it was lost, and others may have been.
     pub(crate) fn watch(&self, memory: &SharedMemory) {
-        let now = wait::now();
-        let (changed, lost) = {
+        let look = {
             let mut table = self.table.lock();
             let looks = table.looks;
-            let lost = table.suspect == Some(looks);
-            if lost {
-                table.lose();
+            let lost = table.suspect == Some(looks) && table.lose();
+            let look = self.look(&mut table, memory);
+            table.suspect = (look.changed > 0).then_some(looks);
+            Look {
+                lost: lost || look.lost,
+                ..look
             }
-            let changed = table.scan(&self.layout, memory, &self.own, now);
-            table.suspect = (changed > 0).then_some(looks);
-            (changed, lost)
         };
-        if changed > 0 || lost {
-            self.queue.wake_all();
-        }
-        self.tell_states(changed);
+        self.tell(&look);
     }
 
     /// The device could not interrupt for some time: tells every file, and looks what has changed.
     pub(crate) fn lose(&self, memory: &SharedMemory) {
-        self.table.lock().lose();
-        self.rescan(memory);
-        self.eventfds.signal_all();
+        let look = {
+            let mut table = self.table.lock();
+            let lost = table.lose();
+            let look = self.look(&mut table, memory);
+            Look {
+                lost: lost || look.lost,
+                ..look
+            }
+        };
+        self.tell(&look);
     }
 
     /// Waits until `vector` has been interrupted on, `deadline` at the latest. Whether it has; [`None`] if a signal came
@@ -293,28 +386,40 @@ impl Events {
     /// Publishes our state by `write`, which takes effect at once.
     pub(crate) fn publish(&self, value: u32, write: impl FnOnce() -> Result) -> Result {
         if value == ALL_ONES {
-            self.own.0.store(value, Relaxed);
+            self.own.published.store(value, Relaxed);
         }
         write()?;
-        self.own.0.store(value, Relaxed);
+        self.own.published.store(value, Relaxed);
         Ok(())
     }
 
     /// Our state as last published, without a look at the table.
     pub(crate) fn own_state(&self) -> u32 {
-        self.own.0.load(Relaxed)
+        self.own.published.load(Relaxed)
     }
 
     /// Whether the state table reads as if the device were gone.
     ///
-    /// Looks at the state of somebody else first, since to read our own is to acknowledge an interrupt.
+    /// First looks at somebody else's state, of whom another one is known: to read our own may cost an interrupt.
     pub(crate) fn is_void(&self, memory: &SharedMemory) -> bool {
-        let layout = &self.layout;
-        let other = u16::from(layout.id() == 0);
-        StateTable::new(memory, layout).is_ok_and(|table| {
-            matches!(table.get(other), None | Some(ALL_ONES))
-                && self.own.is_denied_by(&table, layout)
-        })
+        let Ok(states) = StateTable::new(memory, &self.layout) else {
+            return false;
+        };
+        let mut table = self.table.lock();
+        let witness = (0u16..)
+            .zip(&table.peers)
+            .find(|(id, peer)| *id != self.layout.id() && peer.state != ALL_ONES);
+        let has_changed = witness.map(|(id, _)| states.get(id) == Some(ALL_ONES));
+        if !self.is_acknowledged_by_reading() {
+            return has_changed.unwrap_or(true) && self.own.is_denied_by(&states, &self.layout);
+        }
+        if has_changed != Some(true) {
+            return false;
+        }
+        let look = self.look(&mut table, memory);
+        drop(table);
+        self.tell(&look);
+        look.void
     }
 
     /// Tells eventfds of `changed` changes of state.

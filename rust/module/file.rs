@@ -48,7 +48,7 @@ use kernel::{
 };
 
 /// Tells open files and channels apart, also from those that have been closed.
-#[derive(Clone, Copy, PartialEq, Eq)]
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct FileId(pub(crate) u64);
 
 impl FileId {

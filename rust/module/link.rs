@@ -215,11 +215,9 @@ impl Link {
         self.granted.copy()
     }
 
-    /// Whether a read of our own state means something to QEMU, and is for the handler of interrupts alone: with
-    /// INTx, see [`Events::acknowledge`].
+    /// Whether a read of our own state is for the handler of interrupts: [`Events::is_acknowledged_by_reading`].
     pub(crate) fn is_acknowledged_by_reading(&self) -> bool {
-        self.granted()
-            .is_some_and(|granted| granted.mode == irq::Mode::Intx)
+        self.events.is_acknowledged_by_reading()
     }
 
     /// Interrupts `peer` on `vector` for a program.
@@ -412,6 +410,7 @@ impl Link {
     /// Lets the device interrupt us on the vectors that we have got.
     pub(crate) fn start(&self, granted: Granted) -> Result {
         self.granted.populate(granted);
+        self.events.start(granted);
         if granted.mode != irq::Mode::Polling {
             self.int_ctrl.open(&self.registers)?;
             self.test_interrupts()?;

@@ -201,7 +201,8 @@ struct ivshmem_info {
  * @reserved: 0
  *
  * IVSHMEM_IOC_GET_STATE reads the state of @peer from the state table into
- * @value. ENXIO: @peer >= max_peers.
+ * @value; with IVSHMEM_INTERRUPT_INTX this peer's own is what was last published,
+ * as it is for read and pread. ENXIO: @peer >= max_peers.
  *
  * IVSHMEM_IOC_SET_STATE publishes @value as this peer's state; if that changes
  * it, every other peer is interrupted on its vector 0. The first file that
@@ -258,7 +259,8 @@ enum ivshmem_event_kind {
  *			slept, a CPU went offline), or a state changed and no
  *			interrupt told of it: there may have been more than is
  *			counted, also where @count is 0. Look at the shared
- *			memory, as after every event.
+ *			memory, as after every event. Vectors that are not
+ *			enabled are not told of: none is while polling.
  */
 #define IVSHMEM_EVENT_MAY_HAVE_LOST	(1U << 0)
 
@@ -310,13 +312,14 @@ struct ivshmem_event {
  * happened after it was opened.
  *
  *   EOPNOTSUPP	the driver is polling (IVSHMEM_INTERRUPT_POLLING), the file is
- *		subscribed to no peer's state, and there is a time to wait for:
+ *		subscribed to no other peer's state, and there is a time to wait for:
  *		doorbells are never heard
  *   EAGAIN	nothing yet, and @deadline is IVSHMEM_DEADLINE_NOW or the file is
  *		open with O_NONBLOCK
  *   ETIMEDOUT	nothing until @deadline
  *   EINTR	a signal came first (the call is restarted where SA_RESTART says so;
- *		the deadline, being absolute, stays right)
+ *		the deadline, being absolute, stays right), or while other threads
+ *		took the events of this file
  *   EFAULT	a record could not be stored; nothing is marked as seen
  */
 struct ivshmem_events {
@@ -368,10 +371,12 @@ struct ivshmem_subscribe {
  *
  * A file has at most one eventfd for each of them; another one replaces it. They belong
  * to the open file and go with it, and subscriptions do not change them. When the
- * device goes, each is counted up a last time.
+ * device goes, each is counted up a last time. One for vectors is counted up also when
+ * interrupts may have been lost, as IVSHMEM_EVENT_MAY_HAVE_LOST tells.
  *
  * EBADF or EINVAL: @fd is not an eventfd. ENXIO: not one of the vectors_enabled
- * vectors, or a single peer.
+ * vectors, or a single peer. ENOSPC: the device has 1024 already, of all files
+ * together.
  */
 struct ivshmem_eventfd {
 	__u32 kind;

@@ -221,14 +221,16 @@ impl Device {
 
     /// Has the kernel add 1 to `eventfd` at each interrupt or each change of a state; `None` takes
     /// the present one off. A file has at most one for each subject, whatever it is subscribed to,
-    /// and they go with it. When the device goes, each is counted up a last time.
+    /// and they go with it. When the device goes, each is counted up a last time. One for vectors is
+    /// counted up also when interrupts [may have been lost](crate::Event::may_have_lost).
     ///
     /// Changes of states can be had for [`Subject::AllPeers`] only.
     ///
     /// # Errors
     ///
     /// [`Error::NoSuchVector`], [`Error::NoSuchPeer`] (also for any single peer), [`Error::Gone`];
-    /// [`Error::Call`] if it is not an eventfd.
+    /// [`Error::Call`] if it is not an eventfd, or if the device has 1024 already, of all files together
+    /// (`ENOSPC`).
     pub fn attach_eventfd(&self, subject: Subject, eventfd: Option<BorrowedFd<'_>>) -> Result<()> {
         let (kind, index) = subject.numbers();
         sys::eventfd(self.fd.as_fd(), kind, index, eventfd)

@@ -72,7 +72,14 @@ const CHANNELS_CORE: &[&str] = &[
 const INTX: &[&str] = &["intx", "power", "hotplug", "visibility", "tracing", "load"];
 
 /// Those of a guest without interrupts.
-const POLLING: &[&str] = &["polling", "visibility", "tracing", "load"];
+const POLLING: &[&str] = &[
+    "polling",
+    "power",
+    "hotplug",
+    "visibility",
+    "tracing",
+    "load",
+];
 
 /// Channels with peers that are not Linux.
 const PEERS: &[&str] = &["channel-peers", "channel-attack"];

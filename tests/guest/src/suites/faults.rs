@@ -4,10 +4,14 @@
 //! The plan has two peers of one link in the guest, room for a third one that is not there, and
 //! another link with a soft inmate that answers (for the storms).
 
+use super::subscription::{count_of, counted, new_eventfd};
 use super::{count_doorbells, drain, wait, Env, Test, SOON};
 use crate::system;
-use ivshmem::{Deadline, Device, Error, Event, EventBuffer, EventKind, Section, StateFlags};
+use ivshmem::{
+    Deadline, Device, Error, Event, EventBuffer, EventKind, Section, StateFlags, Subject,
+};
 use std::collections::BTreeMap;
+use std::os::fd::AsFd;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
@@ -26,6 +30,10 @@ pub(super) const TESTS: &[Test] = &[
     Test::two_peers(
         "a lost interrupt: the change of state is found, and files are told that events may have been lost",
         lost_state,
+    ),
+    Test::two_peers(
+        "a lost interrupt: eventfds for vectors are counted up once, those for states for the change alone",
+        lost_state_by_eventfd,
     ),
     // bad input: a device that loses each second interrupt => the last state is always seen
     Test::two_peers(
@@ -147,6 +155,27 @@ fn lost_state(env: &Env) {
     publish(&other, 7);
     wait_for_state(&device, peer(env), 7);
     wait_for(&device, |event| event.may_have_lost);
+}
+
+fn lost_state_by_eventfd(env: &Env) {
+    let (device, other) = (env.open(), env.open_other());
+    let [one, any, states] = [
+        Subject::Vector(env.vectors() - 1),
+        Subject::AllVectors,
+        Subject::AllPeers,
+    ]
+    .map(|subject| {
+        let fd = new_eventfd();
+        let attached = device.attach_eventfd(subject, Some(fd.as_fd()));
+        attached.expect("attach");
+        fd
+    });
+    let _faulty = Faulty::begin(env, &format!("lose {} 1", own(env)));
+    publish(&other, 7);
+    assert_eq!(count_of(&states), 1);
+    assert_eq!((count_of(&one), count_of(&any)), (1, 1));
+    wait_for(&device, |event| event.may_have_lost);
+    assert_eq!(counted(&states), 0, "a state");
 }
 
 fn lost_every(env: &Env) {

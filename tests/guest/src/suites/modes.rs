@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! Interrupt modes other than MSI-X, the self-test, and storms.
 
+use super::faults::{wait_for_state, Faulty};
 use super::{count_doorbells, doorbells, drain, wait, Env, StopOnDrop, Test, SOON};
 use crate::system;
 use ivshmem::{
@@ -33,6 +34,10 @@ pub(super) const INTX: &[Test] = &[
         intx_own_state,
     ),
     Test::two_peers("INTx: states are told apart from doorbells", intx_states),
+    Test::two_peers(
+        "INTx: beside a peer whose state is all-ones doorbells are heard, and a lost change to it is told",
+        intx_all_ones,
+    ),
     Test::two_peers(
         "INTx: a neighbour on the line works on while a device is unbound and bound",
         intx_neighbour,
@@ -226,6 +231,39 @@ fn intx_states(env: &Env) {
     assert!(told.iter().all(|event| doorbells(event, 0) > 0), "{told:?}");
 }
 
+/// All-ones is what a device that is gone reads as, so the driver looks twice.
+fn intx_all_ones(env: &Env) {
+    let (device, other) = (env.open(), env.open_other());
+    let peer = env.other_expected().peer;
+    let publish = |state| {
+        let published = other.set_state(state, StateFlags::default());
+        published.expect("publish");
+    };
+    publish(u32::MAX);
+    wait_for_state(&device, peer, u32::MAX);
+    let witness = env.open();
+    // For longer than the driver leaves it alone.
+    let begin = Instant::now();
+    while begin.elapsed() < Duration::from_millis(2500) {
+        assert_all_heard(env, &device, 20);
+    }
+    assert!(!drain(&witness).iter().any(|event| event.may_have_lost));
+    publish(0);
+    wait_for_state(&device, peer, 0);
+    drain(&device);
+    let faulty = Faulty::begin(env, &format!("lose {} 1", own(env)));
+    publish(u32::MAX);
+    let (mut seen, mut lost) = (false, false);
+    while !(seen && lost) {
+        for event in wait(&device) {
+            seen |= matches!(event.kind, EventKind::State { new: u32::MAX, .. });
+            lost |= event.may_have_lost;
+        }
+    }
+    faulty.end();
+    assert_all_heard(env, &device, 20);
+}
+
 /// Interrupts are on their way to the device while it goes.
 fn intx_neighbour(env: &Env) {
     let other = env.open_other();
@@ -284,6 +322,12 @@ fn polling_doorbells(env: &Env) {
         let got = device.events(&mut buffer, deadline).map(drop);
         assert_eq!(got.unwrap_err().errno(), Some(Errno::OPNOTSUPP));
     }
+    // Our own state is no news, so a wait for that would never end either.
+    device
+        .subscribe(Subject::Peer(own(env)), true)
+        .expect("subscribe");
+    let got = device.events(&mut buffer, Deadline::after(SOON)).map(drop);
+    assert_eq!(got.unwrap_err().errno(), Some(Errno::OPNOTSUPP));
 }
 
 fn polling_ring(env: &Env) {

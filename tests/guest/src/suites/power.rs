@@ -1,9 +1,13 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! The machine sleeps, or loses a CPU, with files open.
 
-use super::{count_doorbells, drain, wait, Env, Test, SOON};
+use super::subscription::{count_of, counted, new_eventfd};
+use super::{count_doorbells, drain, interrupts, wait, Env, Test, SOON};
 use crate::system;
-use ivshmem::{Deadline, Device, Error, EventBuffer, EventKind, StateFlags};
+use ivshmem::{Deadline, Device, Error, EventBuffer, EventKind, StateFlags, Subject};
+use ivshmem_guest::plan::Plan;
+use rustix::event::{poll, PollFd, PollFlags, Timespec};
+use rustix::fd::{AsFd, OwnedFd};
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::Ordering;
@@ -13,7 +17,18 @@ pub(super) const POWER: &[Test] = &[
     Test::new(
         "suspend and resume: doorbells arrive afterwards, and files are told that events may have been lost",
         doorbells_after_sleep,
-    ),
+    )
+    .only_if(interrupts),
+    Test::new(
+        "suspend and resume: eventfds for vectors are counted up once, those for states are not",
+        eventfds_after_sleep,
+    )
+    .only_if(interrupts),
+    Test::two_peers(
+        "suspend and resume, polling: no file is told of doorbells, and states are seen",
+        polled_over_sleep,
+    )
+    .only_if(is_polled),
     Test::two_peers(
         "suspend and resume: peers see our state as 0 meanwhile, and as it was afterwards, with its owner",
         state_over_sleep,
@@ -22,8 +37,9 @@ pub(super) const POWER: &[Test] = &[
         "suspend and resume: a live mapping and a blocked reader go on",
         calls_over_sleep,
     )
+    .only_if(interrupts)
     .of_whole_pages(),
-    Test::new("suspend and resume: many times", many_sleeps),
+    Test::new("suspend and resume: many times", many_sleeps).only_if(interrupts),
 ];
 
 /// CPUs that come and go.
@@ -31,12 +47,29 @@ pub(super) const HOTPLUG: &[Test] = &[
     Test::new(
         "a CPU goes offline: files are told that events may have been lost",
         cpu_offline,
-    ),
+    )
+    .only_if(interrupts),
+    Test::new(
+        "a CPU goes offline: eventfds for vectors are counted up, those for states are not",
+        eventfds_after_cpu_offline,
+    )
+    .only_if(interrupts),
     Test::new(
         "a CPU goes offline and comes back while doorbells are rung: none is missed at the end",
         cpu_offline_under_load,
-    ),
+    )
+    .only_if(interrupts),
+    Test::two_peers(
+        "a CPU goes offline, polling: no file is told of doorbells, and states are seen",
+        polled_over_cpu_offline,
+    )
+    .only_if(is_polled),
 ];
+
+/// Whether there are two peers that no interrupt reaches.
+fn is_polled(plan: &Plan) -> bool {
+    super::good_devices(plan) >= 2 && !interrupts(plan)
+}
 
 /// Sends all devices to sleep and wakes them: all phases, interrupts and other CPUs switched off, but not
 /// the machine itself, which in an emulator hardly wakes again.
@@ -91,6 +124,75 @@ fn ring_all(env: &Env, device: &Device) {
     }
 }
 
+/// Eventfds of `device`, for our last vector and for states.
+fn eventfds(env: &Env, device: &Device) -> [OwnedFd; 2] {
+    ring_all(env, device);
+    [Subject::Vector(env.vectors() - 1), Subject::AllPeers].map(|subject| {
+        let fd = new_eventfd();
+        let attached = device.attach_eventfd(subject, Some(fd.as_fd()));
+        attached.expect("attach");
+        fd
+    })
+}
+
+fn eventfds_after_sleep(env: &Env) {
+    let device = env.open();
+    let [vector, states] = eventfds(env, &device);
+    sleep();
+    let count = count_of(&vector);
+    // On a line that is shared, a neighbour's interrupts count as well.
+    assert!(
+        count == 1 || !super::message_signalled(&env.plan),
+        "{count} times"
+    );
+    assert_eq!(counted(&states), 0, "no state has changed");
+}
+
+fn eventfds_after_cpu_offline(env: &Env) {
+    let device = env.open();
+    let [vector, states] = eventfds(env, &device);
+    for cpu in cpus() {
+        counted(&vector);
+        set_online(&cpu, false);
+        let count = counted(&vector);
+        set_online(&cpu, true);
+        assert!(count >= 1, "{} went, and nothing says so", cpu.display());
+    }
+    assert_eq!(counted(&states), 0, "no state has changed");
+}
+
+/// Does `something` to a device that polls: doorbells are nothing to it before and after.
+fn polled_over(env: &Env, something: impl FnOnce()) {
+    let (device, other) = (env.open(), env.open_other());
+    let any = new_eventfd();
+    let attached = device.attach_eventfd(Subject::AllVectors, Some(any.as_fd()));
+    attached.expect("attach");
+    something();
+    let mut fds = [PollFd::new(&device, PollFlags::IN)];
+    poll(&mut fds, Some(&Timespec::default())).expect("poll");
+    assert_eq!(fds[0].revents(), PollFlags::empty());
+    let told = drain(&device);
+    let doorbell = |event: &ivshmem::Event| matches!(event.kind, EventKind::Doorbell { .. });
+    assert!(!told.iter().any(doorbell), "{told:?}");
+    assert_eq!(counted(&any), 0, "an eventfd for doorbells");
+    other.set_state(9, StateFlags::default()).expect("publish");
+    let is_it = |event: &ivshmem::Event| matches!(event.kind, EventKind::State { new: 9, .. });
+    while !wait(&device).iter().any(is_it) {}
+}
+
+fn polled_over_sleep(env: &Env) {
+    polled_over(env, sleep);
+}
+
+fn polled_over_cpu_offline(env: &Env) {
+    polled_over(env, || {
+        for cpu in cpus() {
+            set_online(&cpu, false);
+            set_online(&cpu, true);
+        }
+    });
+}
+
 fn doorbells_after_sleep(env: &Env) {
     let device = env.open();
     ring_all(env, &device);
@@ -119,7 +221,9 @@ fn state_over_sleep(env: &Env) {
     let lost = drain(&other)
         .iter()
         .any(|event| event.may_have_lost || changed(event));
-    assert!(lost, "the other peer was told nothing");
+    // One that polls sees a state that is as before.
+    let polls = is_polled(&env.plan);
+    assert!(lost || polls, "the other peer was told nothing");
     assert_eq!(other.state(id), Ok(7));
     assert_eq!(device.state(id), Ok(7));
     let busy = env.open().set_state(1, StateFlags::default());

@@ -49,6 +49,11 @@ pub(super) const TESTS: &[Test] = &[
         replaced_and_removed,
     ),
     Test::new("many files with eventfds are all told", many_files),
+    // bad input: attaching the 1025th eventfd to a device => `ENOSPC`
+    Test::new(
+        "a device takes 1024 eventfds, tells all of them, and refuses one more with ENOSPC",
+        limited,
+    ),
     Test::new(
         "an eventfd works whatever is subscribed",
         independent_of_subscription,
@@ -71,12 +76,12 @@ fn ring_and_see(env: &Env, vector: u32) {
     assert_eq!(count_doorbells(&witness, vector, 1), 1);
 }
 
-fn new_eventfd() -> OwnedFd {
+pub(super) fn new_eventfd() -> OwnedFd {
     eventfd(0, EventfdFlags::NONBLOCK | EventfdFlags::CLOEXEC).expect("eventfd")
 }
 
 /// What the eventfd has counted since it was last looked at.
-fn counted(fd: &OwnedFd) -> u64 {
+pub(super) fn counted(fd: &OwnedFd) -> u64 {
     let mut count = [0; 8];
     match rustix::io::read(fd, &mut count) {
         Ok(8) => u64::from_ne_bytes(count),
@@ -86,7 +91,7 @@ fn counted(fd: &OwnedFd) -> u64 {
 }
 
 /// Waits until the eventfd has counted something.
-fn count_of(fd: &OwnedFd) -> u64 {
+pub(super) fn count_of(fd: &OwnedFd) -> u64 {
     let mut count = 0;
     let come = system::wait_until(SOON, || {
         count = counted(fd);
@@ -297,6 +302,49 @@ fn many_files(env: &Env) {
     drop(files);
     ring_and_see(env, 0);
     assert_eq!(counted(&fd), 0);
+}
+
+fn limited(env: &Env) {
+    const MOST: usize = 1024;
+    let (fd, vectors) = (new_eventfd(), env.expected().vectors);
+    let attach = |file: &Device, subject, wanted: bool| {
+        let got = file.attach_eventfd(subject, wanted.then(|| fd.as_fd()));
+        got.map_err(|error| error.errno())
+    };
+    // In an order that is not the driver's.
+    let subjects = || {
+        let vectors = (0..vectors).rev().map(Subject::Vector);
+        [Subject::AllPeers, Subject::AllVectors]
+            .into_iter()
+            .chain(vectors)
+    };
+    let mut files = Vec::new();
+    let (mut attached, mut on_vector_0) = (0, 0);
+    while attached < MOST {
+        files.push(env.open());
+        let file = files.last().expect("a file");
+        for subject in subjects().take(MOST - attached) {
+            assert_eq!(attach(file, subject, true), Ok(()), "number {attached}");
+            attached += 1;
+            let is_told = matches!(subject, Subject::AllVectors | Subject::Vector(0));
+            on_vector_0 += u64::from(is_told);
+        }
+    }
+    let late = env.open();
+    let full = Err(Some(Errno::NOSPC));
+    assert_eq!(attach(&late, Subject::Vector(0), true), full);
+    ring_and_see(env, 0);
+    assert_eq!(counted(&fd), on_vector_0);
+    // Another one instead of one of them is not one more.
+    assert_eq!(attach(&files[0], Subject::Vector(0), true), Ok(()));
+    assert_eq!(attach(&files[0], Subject::Vector(0), false), Ok(()));
+    assert_eq!(attach(&late, Subject::Vector(0), true), Ok(()));
+    assert_eq!(attach(&late, Subject::AllVectors, true), full);
+    files.pop();
+    assert_eq!(attach(&late, Subject::AllVectors, true), Ok(()));
+    drop(files);
+    ring_and_see(env, 0);
+    assert_eq!(counted(&fd), 2, "those of the late one");
 }
 
 fn independent_of_subscription(env: &Env) {

@@ -3,7 +3,7 @@
 //!
 //! The guest has one processor, and devices that together want more vectors than it has.
 
-use super::{count_doorbells, drain, Env, Test};
+use super::{count_doorbells, drain, power, Env, Test};
 use crate::system;
 use ivshmem::{Device, EventKind, InterruptMode, Subject};
 use rustix::io::Errno;
@@ -23,6 +23,10 @@ pub(super) const TESTS: &[Test] = &[
     Test::new(
         "fewer MSI-X vectors than offered: a ring on one that is not enabled is lost, not an error",
         other_ones,
+    ),
+    Test::new(
+        "fewer MSI-X vectors than offered: after sleep files are told of those that are enabled, and no others",
+        lost_ones,
     ),
     // bad input: subscribing, or attaching an eventfd, to a vector that is not enabled => `ENXIO`
     Test::new(
@@ -87,6 +91,25 @@ fn other_ones(env: &Env) {
         assert_eq!(count_doorbells(&device, last, 1), 1);
         let doorbell = |event: &ivshmem::Event| matches!(event.kind, EventKind::Doorbell { .. });
         assert!(!drain(&device).iter().any(doorbell));
+    }
+}
+
+fn lost_ones(env: &Env) {
+    let devices = short_of_vectors(env);
+    devices.iter().for_each(|device| drop(drain(device)));
+    power::sleep();
+    for device in devices {
+        let mut told: Vec<u32> = drain(&device)
+            .into_iter()
+            .filter(|event| event.may_have_lost)
+            .map(|event| match event.kind {
+                EventKind::Doorbell { vector, .. } => vector,
+                _ => panic!("{event:?}"),
+            })
+            .collect();
+        told.sort_unstable();
+        let enabled = device.info().vectors_enabled;
+        assert_eq!(told, (0..enabled).collect::<Vec<_>>());
     }
 }
 
