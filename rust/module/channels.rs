@@ -4,8 +4,8 @@
 //!
 //! While a channel is open the driver owns our state and our output section: no program may write there. One
 //! that has mapped it for writing, or owns the state, keeps channels from being opened. [`Channels::claims`] is
-//! where that is decided; the mutex may be had by calls that are inside of the device, as nobody waits for
-//! one of those under it but [`Channels::claim`], which shuts out only those that store.
+//! where that is decided; no call that is inside of the device takes the mutex, as those who have it may wait until
+//! all that are inside have left.
 //!
 //! | file | what |
 //! | --- | --- |
@@ -102,19 +102,23 @@ impl Channels {
         self.claims.lock().channels
     }
 
-    /// Opens a channel.
+    /// Opens a channel. One whose session has ended is displaced: it stays as it is, and is nobody's concern any more.
     ///
     /// # Errors
     ///
-    /// `EBUSY` if it is open already, or if a program uses our output section or our state; `ENODEV`;
-    /// `EOPNOTSUPP` if the sections are too small.
+    /// `EBUSY` if it is open already and its session has not ended, or if a program uses our output section or our
+    /// state; `ENODEV`; `EOPNOTSUPP` if the sections are too small.
     pub(crate) fn connect(link: &Arc<Link>, peer: u16, options: Options) -> Result<Arc<Channel>> {
         let channels = &link.channels;
         let mut claims = channels.claims.lock();
         if link.is_gone() {
             return Err(ENODEV);
         }
-        if channels.find(peer).is_some() {
+        let displaced = channels.find(peer);
+        if displaced
+            .as_ref()
+            .is_some_and(|channel| !channel.has_ended())
+        {
             return Err(EBUSY);
         }
         // Before anything is claimed: nobody sees a state of one who cannot have channels.
@@ -122,9 +126,17 @@ impl Channels {
         if claims.channels == 0 {
             channels.claim(link, &claims)?;
         }
+        if let Some(displaced) = &displaced {
+            // Before there is a new session: closing this one then touches nothing of it.
+            displaced.give_up();
+            // Nor does a writer that was in the middle of a message: it has left, and does not come back.
+            link.wait_for_those_inside();
+        }
         match channels.start(link, peer, ring, options) {
             Ok(channel) => {
-                claims.channels += 1;
+                if displaced.is_none() {
+                    claims.channels += 1;
+                }
                 Ok(channel)
             }
             Err(error) => {
@@ -178,8 +190,8 @@ impl Channels {
         {
             // Under the claims' mutex nobody else changes the list; memory cannot be had under a spin lock.
             let mut open = self.open.lock();
-            for channel in open.iter() {
-                let _ = room.push_within_capacity(channel.clone());
+            for other in open.iter().filter(|other| other.peer() != peer) {
+                let _ = room.push_within_capacity(other.clone());
             }
             let _ = room.push_within_capacity(channel.clone());
             core::mem::swap(&mut *open, &mut room);
@@ -198,7 +210,7 @@ impl Channels {
         open.iter().find(|channel| channel.peer() == peer).cloned()
     }
 
-    /// `channel` has been closed.
+    /// `channel` has been closed. If another one has displaced it, that one is left alone.
     pub(crate) fn remove(&self, link: &Link, channel: &Channel) {
         let mut claims = self.claims.lock();
         let removed = {

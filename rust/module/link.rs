@@ -248,11 +248,6 @@ impl Link {
         self.inside.synchronize();
     }
 
-    /// Whether the state table says that `peer` is not there.
-    pub(crate) fn is_absent(&self, memory: &SharedMemory, peer: u16) -> bool {
-        StateTable::new(memory, self.layout()).is_ok_and(|table| table.get(peer) == Some(0))
-    }
-
     /// An interrupt on `vector`. In hard interrupt context, only while the device is bound.
     ///
     /// A result wants [`Self::tick`] called after that time.

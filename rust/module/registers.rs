@@ -62,6 +62,13 @@ impl Registers {
         Ok(())
     }
 
+    /// Waits until the device has taken all writes before: nothing overtakes a read, and QEMU passes writes on when it
+    /// comes to them.
+    pub(crate) fn settle(&self) -> Result {
+        self.0.try_access().ok_or(ENODEV)?.read32(registers::ID);
+        Ok(())
+    }
+
     /// STATE: publishes our state. Writes are not atomic on the hypervisor's side: the caller sees
     /// to it that there is one at a time.
     pub(crate) fn set_state(&self, value: u32) -> Result {

@@ -149,6 +149,8 @@ impl OwnState {
             return Err(EBUSY);
         }
         publish(link, CHANNELS)?;
+        // A peer that sees a session before our state would take us for gone (rule S7).
+        link.enter()?.registers().settle()?;
         *published = Published {
             value: CHANNELS,
             owner: Some(Owner::Channels),

@@ -425,8 +425,8 @@ struct ivshmem_eventfd {
  * A descriptor is one session. It ends for good when the peer starts another one or goes
  * away without closing (every call says ECONNRESET), breaks the protocol (EPROTO), or
  * the device goes (ENODEV): after that only IVSHMEM_CHANNEL_IOC_STATUS tells how
- * far it had come. Connect again for the next one. What had been sent in
- * a session and not received is not received in another.
+ * far it had come. Connect again for the next one, before the descriptor is closed or
+ * afterwards. What had been sent in a session and not received is not received in another.
  *
  * While a channel is open, the driver owns this peer's state and its output
  * section: EBUSY for IVSHMEM_IOC_SET_STATE, for write and pwrite into the section,
@@ -455,8 +455,9 @@ struct ivshmem_eventfd {
  * EPOLLOUT on the descriptor when the link is up. The file must be open for reading and
  * writing (EBADF).
  *
- *   EBUSY	the channel is open already (also in another process), or a program
- *		owns the state or has mapped the output section with PROT_WRITE
+ *   EBUSY	the channel is open already (also in another process) and its session
+ *		has not ended, or a program owns the state or has mapped the output
+ *		section with PROT_WRITE
  *   ENXIO	no such peer or port, or own ID
  *   EOPNOTSUPP	the output sections of this link are too small, or there are none
  *   EMFILE, ENFILE, ENOMEM
@@ -539,12 +540,14 @@ struct ivshmem_channel_wait {
 /**
  * struct ivshmem_channel_eventfd - be told of confirmations
  *	(IVSHMEM_CHANNEL_IOC_EVENTFD)
- * @fd: eventfd to add 1 to whenever messages are confirmed, or when the session ends;
- *	-1 takes the present one off
+ * @fd: eventfd to add 1 to whenever messages are confirmed, and when no more will be:
+ *	the peer has closed its end, or the session has ended; -1 takes the present one
+ *	off
  * @flags: 0
  *
  * Confirmations that follow each other closely may add 1 together: the status tells how
- * many there are. EBADF or EINVAL: @fd is not an eventfd.
+ * many there are, and how the link is. An end that has come before is told at once.
+ * EBADF or EINVAL: @fd is not an eventfd.
  */
 struct ivshmem_channel_eventfd {
 	__s32 fd;

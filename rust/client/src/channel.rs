@@ -313,8 +313,8 @@ impl Channel {
         }
     }
 
-    /// Has the kernel add to `eventfd` whenever messages are confirmed, and when the session ends;
-    /// `None` takes the present one off.
+    /// Has the kernel add to `eventfd` whenever messages are confirmed, and when no more will be: the
+    /// peer has closed its end, or the session has ended. `None` takes the present one off.
     ///
     /// # Errors
     ///

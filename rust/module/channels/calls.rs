@@ -77,7 +77,7 @@ pub(super) fn link_number(link: session::Link) -> u32 {
 impl State {
     /// How it stands now.
     fn status(&mut self, memory: &SharedMemory) -> Outcome<ivshmem_channel_status> {
-        let ring = self.session.look(memory).unwrap_or(false);
+        let ring = self.look(memory);
         let finished = self.session.is_up() && {
             // What has been found out is in the session.
             let _ = self.session.confirmations(memory);
@@ -107,7 +107,7 @@ impl State {
     /// Poll bits, of those that `table` asks for; what is not there is waited for.
     fn readiness(&mut self, memory: &SharedMemory, table: &PollTable) -> Outcome<u32> {
         const ENDED: u32 = poll::GONE | poll::IN | poll::OUT;
-        let ring = self.session.look(memory).unwrap_or(false);
+        let ring = self.look(memory);
         let bits = match self.session.link() {
             session::Link::Waiting => 0,
             session::Link::Up => {

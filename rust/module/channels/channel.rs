@@ -6,7 +6,10 @@
 //! of a message are copied nobody holds it: a [`Turn`] for each direction sees to it that there is one reader
 //! and one writer at a time, which others can wait for and be interrupted.
 
-use super::section_of;
+use super::{
+    section_of,
+    transfer::failure, //
+};
 use crate::{
     abi::{
         anon::Patience,
@@ -24,12 +27,27 @@ use crate::{
         Inside,
         Link, //
     },
-    protocol::channel::{
-        layout::Ring,
-        session::{
-            self,
-            Ended,
-            Session, //
+    protocol::{
+        channel::{
+            layout::{
+                vector_for,
+                Ring, //
+            },
+            session::{
+                self,
+                Ended,
+                Session, //
+            },
+        },
+        v2::{
+            memory::{
+                LoadOrder,
+                Memory, //
+            },
+            state_table::{
+                entry_offset,
+                ABSENT, //
+            },
         },
     },
 };
@@ -57,16 +75,41 @@ pub(crate) struct Options {
 /// A session, and what its waiters have in common.
 pub(super) struct State {
     pub(super) session: Session,
+    /// Where the peer's entry in the state table is.
+    entry: usize,
     /// Bytes that the last message that found no room wants, 0 if none has since one was sent.
     pub(super) refused: u32,
     /// Up to which number of confirmations the peer has last been asked to tell.
     pub(super) asked: u64,
     /// Who wants to be told of confirmations.
     pub(super) eventfd: Option<EventFd>,
+    /// It has been told that the peer has closed its end.
+    pub(super) told_finished: bool,
     /// How many of them it has been told of, whoever has found them.
     told_confirmed: u64,
     /// How it was when programs and the log were last told.
     told: session::Link,
+}
+
+impl State {
+    /// Looks how the peer is (rules S3 to S5). Whether it is to be rung; whether the session has ended is in the
+    /// session.
+    pub(super) fn look(&mut self, memory: &SharedMemory) -> bool {
+        let was_up = self.session.is_up();
+        let ring = self.session.look(memory).unwrap_or(false);
+        if !was_up {
+            // It may have gone since it saw us, and what told of that found nobody up.
+            self.look_at_state(memory);
+        }
+        ring
+    }
+
+    /// Looks whether the peer is still there (rule S7). Behind a look, so that one that has just come up is seen, too.
+    fn look_at_state(&mut self, memory: &SharedMemory) {
+        if self.session.is_up() && memory.load(self.entry, LoadOrder::Acquire) == Ok(ABSENT) {
+            let _ = self.session.peer_is_absent(memory);
+        }
+    }
 }
 
 /// What became of a call that wants more than the lock allows.
@@ -111,7 +154,8 @@ impl Channel {
     ) -> Result<Arc<Self>> {
         let own_id = link.layout().id();
         let own = section_of(link, own_id)?;
-        let vector = vector_for(link, peer);
+        let vectors = link.granted().map_or(0, |granted| granted.vectors);
+        let vector = vector_for(own_id, peer, vectors);
         let config = session::Config {
             own,
             peer: section_of(link, peer)?,
@@ -130,9 +174,11 @@ impl Channel {
         let state = State {
             told: session.link(),
             session,
+            entry: entry_offset(peer),
             refused: 0,
             asked: 0,
             eventfd: None,
+            told_finished: false,
             told_confirmed: 0,
         };
         Arc::pin_init(
@@ -182,14 +228,18 @@ impl Channel {
         memory: &SharedMemory,
         act: impl FnOnce(&mut State, &SharedMemory) -> Outcome<R>,
     ) -> R {
-        let (outcome, vector) = {
+        let (outcome, vector, changed) = {
             let mut state = self.state.lock();
             let outcome = act(&mut state, memory);
-            self.tell(&mut state);
-            (outcome, state.session.peer_vector())
+            let changed = self.tell(&mut state);
+            (outcome, state.session.peer_vector(), changed)
         };
         if outcome.ring {
             self.ring(inside.link(), vector);
+        }
+        if changed {
+            // Nobody may ring for what this call has found.
+            self.queue.wake_all();
         }
         outcome.value
     }
@@ -209,11 +259,11 @@ impl Channel {
                 // First: one that has gone away may be back soon, and what it had confirmed no more there.
                 let _ = state.session.confirmations(memory);
             }
-            if states && link.is_absent(memory, self.peer) {
-                let _ = state.session.peer_is_absent(memory);
+            let ring = state.look(memory);
+            if states {
+                state.look_at_state(memory);
             }
-            let ring = state.session.look(memory).unwrap_or(false);
-            let ring = state.await_for_eventfd(memory) | ring;
+            state.serve_eventfd(memory);
             self.tell(&mut state);
             (ring, state.session.peer_vector())
         };
@@ -226,12 +276,11 @@ impl Channel {
     /// Looks at the peer.
     pub(super) fn look(&self) {
         // A device that is gone is found by whoever calls next.
-        let _ = self
-            .step(|state, memory| Outcome::new((), state.session.look(memory).unwrap_or(false)));
+        let _ = self.step(|state, memory| Outcome::new((), state.look(memory)));
     }
 
-    /// Takes notice of how far the peer has come, and of how the link is now.
-    fn tell(&self, state: &mut State) {
+    /// Takes notice of how far the peer has come, and of how the link is now. Whether that has changed.
+    fn tell(&self, state: &mut State) -> bool {
         let (_, confirmed) = state.session.sent();
         if confirmed > state.told_confirmed {
             state.told_confirmed = confirmed;
@@ -241,7 +290,7 @@ impl Channel {
         }
         let now = state.session.link();
         if now == state.told {
-            return;
+            return false;
         }
         state.told = now;
         let counters = &self.link.counters;
@@ -260,6 +309,22 @@ impl Channel {
             self.counted.id().0,
             super::calls::link_number(now),
         );
+        true
+    }
+
+    /// Whether there is any use in going on, as of the last look.
+    ///
+    /// # Errors
+    ///
+    /// `ENODEV` if the device is gone; `ECONNRESET`, `EPROTO` if the session has ended.
+    pub(super) fn unless_ended(&self) -> Result {
+        if self.link.is_gone() {
+            return Err(ENODEV);
+        }
+        match self.state.lock().session.link() {
+            session::Link::Ended(why) => Err(failure(why)),
+            _ => Ok(()),
+        }
     }
 
     /// Wakes all that wait.
@@ -297,46 +362,54 @@ impl Channel {
         result
     }
 
-    /// Closes it in good order.
-    pub(super) fn close(&self) {
-        let closed = self.step(|state, memory| {
+    /// Whether its session has ended, as of now. If so, that is for good.
+    pub(super) fn has_ended(&self) -> bool {
+        self.look();
+        matches!(self.state.lock().session.link(), session::Link::Ended(_))
+    }
+
+    /// Gives the session up: in good order, or, if it has ended, for another one (rules E1, E4). Again has no effect.
+    pub(super) fn give_up(&self) {
+        let given_up = self.step(|state, memory| {
             // Fails only for a section outside of the region, of which there is none.
             let ring = state.session.close(memory).unwrap_or(false);
             Outcome::new((), ring)
         });
         // Without the device there is nobody to tell.
-        let _ = closed;
+        let _ = given_up;
+    }
+
+    /// The descriptor has been closed.
+    pub(super) fn close(&self) {
+        self.give_up();
         let eventfd = self.state.lock().eventfd.take();
         drop(eventfd);
         self.link.channels.remove(&self.link, self);
     }
 }
 
-/// On which vector `peer` is to ring us: each has its own, as far as there are enough.
-fn vector_for(link: &Link, peer: u16) -> Option<u16> {
-    match link.granted()?.vectors {
-        0 => None,
-        1 => Some(0),
-        vectors => Some(1 + peer % (vectors - 1)),
-    }
-}
-
 /// Whose turn it is to move messages in one direction.
 pub(super) struct Turn {
     taken: Atomic<bool>,
-    /// How many wait for it.
-    waiting: Atomic<u32>,
+    /// Somebody has not got it, who waits for it, or polls.
+    wanted: Atomic<bool>,
 }
 
 impl Turn {
     fn new() -> Self {
         Self {
             taken: Atomic::new(false),
-            waiting: Atomic::new(0),
+            wanted: Atomic::new(false),
         }
     }
 
+    /// Takes the turn; if it is somebody's, all are woken when it is given back.
     fn try_take(&self) -> bool {
+        if !self.taken.xchg(true, Full) {
+            return true;
+        }
+        // Says so, then tries once more: who gives it back does it the other way round, so one sees the other.
+        self.wanted.xchg(true, Full);
         !self.taken.xchg(true, Full)
     }
 
@@ -344,23 +417,19 @@ impl Turn {
     ///
     /// # Errors
     ///
-    /// `ENODEV`, and those of [`WaitQueue::wait_until`].
+    /// Those of [`Channel::unless_ended`] and of [`WaitQueue::wait_until`].
     pub(super) fn take<'a>(
         &'a self,
         channel: &'a Channel,
         patience: Patience,
     ) -> Result<TurnGuard<'a>> {
-        if !self.try_take() {
-            self.waiting.fetch_add(1, Full);
-            let taken = channel.queue.wait_until(patience.deadline(), || {
-                if channel.link.is_gone() {
-                    return Some(Err(ENODEV));
-                }
-                self.try_take().then_some(Ok(()))
-            });
-            self.waiting.fetch_sub(1, Relaxed);
-            taken??;
-        }
+        channel.queue.wait_until(patience.deadline(), || {
+            if self.try_take() {
+                return Some(Ok(()));
+            }
+            // Whoever has the turn may have it for long.
+            channel.unless_ended().err().map(Err)
+        })??;
         Ok(TurnGuard {
             turn: self,
             channel,
@@ -376,9 +445,10 @@ pub(super) struct TurnGuard<'a> {
 
 impl Drop for TurnGuard<'_> {
     fn drop(&mut self) {
-        // Who waits says so, then tries once more; here it is the other way round.
         self.turn.taken.xchg(false, Full);
-        if self.turn.waiting.load(Relaxed) > 0 {
+        if self.turn.wanted.load(Relaxed) {
+            // Before they are woken: who does not get it then says so again.
+            self.turn.wanted.xchg(false, Full);
             self.channel.queue.wake_all();
         }
     }

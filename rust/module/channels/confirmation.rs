@@ -90,11 +90,22 @@ impl State {
         None
     }
 
-    /// If there is an eventfd, looks for new confirmations, which count it up, and asks for the next. Whether the
-    /// peer is to be rung: never.
-    pub(super) fn await_for_eventfd(&mut self, memory: &SharedMemory) -> bool {
-        if self.eventfd.is_none() || !self.session.is_up() {
-            return false;
+    /// If there is an eventfd, looks for what it is told of: that the peer has closed its end, and new confirmations,
+    /// of which the next is asked for.
+    pub(super) fn serve_eventfd(&mut self, memory: &SharedMemory) {
+        let Some(eventfd) = self.eventfd.as_ref().filter(|_| self.session.is_up()) else {
+            return;
+        };
+        // First: what is confirmed once it has finished stays. That the session ends is told of elsewhere.
+        let Ok(finished) = self.session.peer_has_finished(memory) else {
+            return;
+        };
+        if finished {
+            let _ = self.session.confirmations(memory);
+            if !core::mem::replace(&mut self.told_finished, true) {
+                eventfd.signal();
+            }
+            return;
         }
         // The two last looks: if the peer confirms as fast as we look, its last one is enough; and one for which
         // there is no message yet cannot be there.
@@ -106,13 +117,11 @@ impl State {
                 sent.max(confirmed + 1)
             };
             self.asked = next;
-            // Its end is told of elsewhere.
             let there = self.session.await_confirmation(memory, next);
             if !there.unwrap_or(false) || self.session.sent().1 < next {
                 break;
             }
         }
-        false
     }
 }
 
@@ -155,7 +164,7 @@ impl Channel {
         }
         self.step(|state, memory| {
             // Behind a look, so that what the peer has lost already is not acknowledged.
-            let ring = state.session.look(memory).unwrap_or(false);
+            let ring = state.look(memory);
             if number > state.session.received().0 {
                 return Outcome::new(Err(EINVAL), ring);
             }
@@ -166,7 +175,8 @@ impl Channel {
         })?
     }
 
-    /// Has `eventfd` counted up at confirmations from now on, instead of another one.
+    /// Has `eventfd` counted up at confirmations, and at an end, from now on, instead of another one. An end that has
+    /// been there before counts.
     ///
     /// # Errors
     ///
@@ -175,11 +185,13 @@ impl Channel {
         let mut eventfd = eventfd;
         self.step(|state, memory| {
             core::mem::swap(&mut state.eventfd, &mut eventfd);
+            state.told_finished = false;
             let ended = matches!(state.session.link(), session::Link::Ended(_));
             if let (true, Some(eventfd)) = (ended, &state.eventfd) {
                 eventfd.signal();
             }
-            Outcome::new((), state.await_for_eventfd(memory))
+            state.serve_eventfd(memory);
+            Outcome::new((), false)
         })
         // The one before is let go here, without the lock.
     }

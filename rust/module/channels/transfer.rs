@@ -111,7 +111,7 @@ impl State {
 
     /// Whether the link is up, or has ended: coming up is always announced.
     fn await_link(&mut self, memory: &SharedMemory) -> Outcome<bool> {
-        let ring = self.session.look(memory).unwrap_or(false);
+        let ring = self.look(memory);
         Outcome::new(self.session.link() != session::Link::Waiting, ring)
     }
 
@@ -248,7 +248,11 @@ impl Channel {
         let inside = self.link.enter()?;
         let memory = inside.memory()?;
         let slot = match outgoing.slot.take() {
-            Some(slot) => slot,
+            Some(slot) => {
+                // If it has, the ring may be another session's.
+                self.unless_ended()?;
+                slot
+            }
             None => match self.reserve(&inside, &memory, length)? {
                 Some(slot) => slot,
                 None => return Ok(Attempt::Blocked),

@@ -16,6 +16,7 @@ use ivshmem_messages::Stream;
 use ivshmem_messages::Wrong;
 use ivshmem_messages::HEADER;
 use ivshmem_protocol::channel::layout::block;
+use ivshmem_protocol::channel::layout::vector_for;
 use ivshmem_protocol::channel::session::Config;
 use ivshmem_protocol::channel::session::Ended;
 use ivshmem_protocol::channel::session::Link;
@@ -92,10 +93,8 @@ pub(super) struct End {
 
 /// The vector on which `cell` is rung for its channel with `peer`.
 pub(super) fn vector(cell: &Cell, peer: u16) -> u16 {
-    match cell.vectors() {
-        0 | 1 => 0,
-        vectors => 1 + peer % (vectors - 1),
-    }
+    // Without messages there is the line.
+    vector_for(cell.id(), peer, cell.vectors().max(1)).unwrap_or(0)
 }
 
 /// How a session between `cell` and `peer` is to be.

@@ -122,8 +122,28 @@ impl Section {
         let others = u32::from(self.max_peers) - 1;
         let room = rings.end.checked_sub(rings.start)?;
         let share = (room / others / BLOCK_SIZE * BLOCK_SIZE).min((1 << 30) - BLOCK_SIZE);
-        let number = u32::from(peer) - u32::from(peer > own);
+        let number = u32::from(rank(own, peer));
         self.ring(rings.start + number * share, share)
+    }
+}
+
+/// Which of the other peers `peer` is for `own`, from 0 on.
+const fn rank(own: u16, peer: u16) -> u16 {
+    if peer > own {
+        peer - 1
+    } else {
+        peer
+    }
+}
+
+/// On which of its `vectors` vectors the peer `own` had best be rung by `peer`: on one that no other peer rings, as far
+/// as there are enough, and not on the first, on which changes of state come. [`None`] if it has none.
+#[must_use]
+pub const fn vector_for(own: u16, peer: u16, vectors: u16) -> Option<u16> {
+    match vectors {
+        0 => None,
+        1 => Some(0),
+        _ => Some(1 + rank(own, peer) % (vectors - 1)),
     }
 }
 

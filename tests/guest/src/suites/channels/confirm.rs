@@ -1,9 +1,10 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! To know that messages arrived: confirmation, acknowledgement, and who is told how.
 
+use super::failures::far_process;
 use super::{
-    becomes, call, connect_far, content, ends, ends_with, while_waiting, Ends, Env, Test, FSYNC,
-    IOCTL, SOON,
+    becomes, call, connect_far, connect_near, content, ends, ends_with, up, while_waiting, Ends,
+    Env, Test, FSYNC, IOCTL, SOON,
 };
 use ivshmem::uapi::{
     self, ivshmem_channel_ack, ivshmem_channel_eventfd, ivshmem_channel_status,
@@ -56,6 +57,10 @@ pub(in super::super) const TESTS: &[Test] = &[
     Test::two_peers(
         "an eventfd is told of the end of a session",
         told_of_the_end,
+    ),
+    Test::two_peers(
+        "an eventfd is told once that the peer has closed, or that its process has died, also one that comes later",
+        told_of_a_close,
     ),
     // bad input: another descriptor than an eventfd for confirmations => `EINVAL`; none => `EBADF`
     Test::two_peers(
@@ -330,6 +335,44 @@ fn told_of_the_end(env: &Env) {
     crate::system::unbind(&env.expected().bdf()).expect("unbind");
     assert!(taken(&fd) >= 1);
     becomes(&near, ChannelLink::Gone);
+}
+
+fn told_of_a_close(env: &Env) {
+    let closed = |near: &Channel, fd: &OwnedFd| {
+        assert_eq!(taken(fd), 1);
+        becomes(near, ChannelLink::Closing);
+        assert_eq!(confirmed(near), (1, 0));
+        assert!(is_quiet(fd), "it has been told");
+        // One that comes when all is over.
+        let late = attached(near);
+        assert_eq!(taken(&late), 1);
+        assert!(is_quiet(fd) && is_quiet(&late), "it has been told");
+    };
+    let Ends { near, far } = ends(env);
+    let fd = attached(&near);
+    send(&near, 1);
+    assert!(is_quiet(&fd), "it is only sent");
+    drop(far);
+    closed(&near, &fd);
+    drop(near);
+    let near = connect_near(env, ConnectOptions::new());
+    let helper = far_process(env, "default", "").ready();
+    up(&near);
+    let fd = attached(&near);
+    send(&near, 1);
+    assert!(is_quiet(&fd), "it is only sent");
+    helper.kill();
+    closed(&near, &fd);
+    // What is confirmed before the end is told, too.
+    drop(near);
+    let Ends { near, far } = ends(env);
+    let fd = attached(&near);
+    send(&near, 1);
+    receive(&far, 1);
+    assert_eq!(taken(&fd), 1);
+    drop(far);
+    assert_eq!(taken(&fd), 1);
+    assert_eq!(near.flush(), Ok(()), "all was confirmed");
 }
 
 fn no_eventfd(env: &Env) {

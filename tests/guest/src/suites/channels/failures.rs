@@ -40,7 +40,7 @@ pub(in super::super) const TESTS: &[Test] = &[
 ];
 
 /// A process with the far end that carries out `script`.
-fn far_process(env: &Env, mode: &str, script: &str) -> Helper {
+pub(super) fn far_process(env: &Env, mode: &str, script: &str) -> Helper {
     let node = env.other_node().to_str().expect("a plain name").to_string();
     let peer = env.expected().peer.to_string();
     helpers::start("channel", &[&node, &peer, mode, script])

@@ -20,6 +20,7 @@ use crate::{raw, system};
 use ivshmem::{Channel, ChannelLink, ConnectOptions, Deadline, Device};
 use rustix::event::{poll as poll_call, PollFd, PollFlags, Timespec};
 use std::os::fd::AsFd;
+use std::time::Duration;
 
 /// Calls in which a thread waits for a channel.
 const READ: &[i64] = &[libc::SYS_read];
@@ -138,6 +139,27 @@ fn while_waiting<T: Send, M>(
         let meant = meanwhile();
         (caller.join().expect("the call returns"), meant)
     })
+}
+
+/// Times that something took which has to be told to somebody who waits. The timer of the driver looks once a second
+/// and wakes all, so what comes by that alone comes half a second late on average.
+#[derive(Default)]
+struct Delays(Vec<Duration>);
+
+impl Delays {
+    /// Rounds that tell one from the other, also on a machine that is slow at times.
+    const ROUNDS: u32 = 8;
+
+    fn add(&mut self, delay: Duration) {
+        self.0.push(delay);
+    }
+
+    /// They are shorter than the timer would make them.
+    fn are_short(&self) {
+        let total: Duration = self.0.iter().sum();
+        let most = Duration::from_millis(250) * self.0.len() as u32;
+        assert!(total < most, "only the timer has told: {:?}", self.0);
+    }
 }
 
 /// Waits until the session has come to `link`.

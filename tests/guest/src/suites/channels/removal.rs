@@ -6,11 +6,15 @@ use super::{
     Test, FSYNC, IOCTL, READ, SOON, WRITE,
 };
 use crate::raw::Unresolved;
+use crate::suites::faults::Faulty;
+use crate::suites::peers::{self, Soft};
 use crate::suites::power;
 use crate::system::{self, POLL_CALLS};
 use ivshmem::{Channel, ChannelLink, ConnectOptions, Deadline, Error};
-use rustix::event::PollFlags;
+use ivshmem_messages::Checker;
+use rustix::event::{eventfd, EventfdFlags, PollFlags};
 use rustix::io::Errno;
+use std::os::fd::AsFd;
 
 pub(in super::super) const TESTS: &[Test] = &[
     // bad input: any call on a channel whose device has gone => `ENODEV` for good; STATUS works
@@ -49,6 +53,14 @@ pub(in super::super) const POWER: &[Test] = &[
     Test::two_peers(
         "suspend and resume: who waits on a channel goes on waiting",
         sleep_while_waiting,
+    ),
+    Test::two_peers(
+        "suspend and resume: a peer that stays awake sends on, and all of it arrives once and in order",
+        peer_stays_awake,
+    ),
+    Test::two_peers(
+        "suspend and resume: what no doorbell has told is found when the machine wakes",
+        found_at_wake,
     ),
     Test::two_peers(
         "CPUs go offline and come back while messages flow: none is lost, nobody sleeps for ever",
@@ -253,6 +265,53 @@ fn sleep_while_waiting(env: &Env) {
     );
     assert_eq!((got, &buffer[..12]), (Ok(Some(12)), &b"good morning"[..]));
     near.flush().expect("confirmed");
+}
+
+/// A peer that is not in this guest.
+const AWAKE: u32 = 2;
+
+fn peer_stays_awake(env: &Env) {
+    let source = Soft::come(env, AWAKE, "channel-source,to=0,seed=8,rate=200,max=100");
+    let channel = peers::connect(env, AWAKE, ConnectOptions::new());
+    let mut checker = Checker::default();
+    let mut buffer = [0; 100];
+    for round in 1..=4 {
+        while checker.count() < 50 * round {
+            let length = channel.receive(&mut buffer).expect("a message");
+            let length = length.expect("a message, not the end");
+            assert_eq!(checker.check(&buffer[..length]), Ok(()));
+        }
+        if round < 4 {
+            power::sleep();
+        }
+    }
+    let status = channel.status().expect("status");
+    assert_eq!(status.link, ChannelLink::Up);
+    let counted = source.channel();
+    for bad in ["resets", "broken", "finished"] {
+        assert_eq!(counted[bad], 0, "{counted}");
+    }
+}
+
+fn found_at_wake(env: &Env) {
+    let own = env.expected().peer;
+    let _sink = Soft::come(env, AWAKE, "channel-sink,to=0");
+    let channel = peers::connect(env, AWAKE, ConnectOptions::new());
+    let fd = eventfd(0, EventfdFlags::NONBLOCK | EventfdFlags::CLOEXEC).expect("eventfd");
+    channel.set_eventfd(Some(fd.as_fd())).expect("attach");
+    for number in 1..=6 {
+        // The peer has confirmed, and what it rang for that is lost, as all is that is rung to a machine that sleeps.
+        let calm = env.model("status");
+        let faulty = Faulty::begin(env, &format!("lose {own} 1"));
+        channel.send(&content(number)).expect("send");
+        let lost = || env.model("status") == calm;
+        assert!(system::wait_until(SOON, lost), "nobody rang");
+        faulty.end();
+        power::sleep();
+        let told = rustix::io::read(&fd, &mut [0; 8]);
+        assert_eq!(told, Ok(8), "message {number} is not known to be confirmed");
+        assert_eq!(channel.wait_confirmed(number, Deadline::NOW), Ok(number));
+    }
 }
 
 fn cpus_come_and_go(env: &Env) {

@@ -2,10 +2,10 @@
 //! Sessions: link-up, orderly end, restart, and what is left of an ended one.
 
 use super::{
-    becomes, comes, connect_far, connect_near, content, ends, state_of, up, while_waiting, Ends,
-    Env, Test, FSYNC, IOCTL, READ, SOON, WRITE,
+    becomes, bits, comes, connect_far, connect_near, content, ends, state_of, up, while_waiting,
+    Ends, Env, Test, FSYNC, IOCTL, READ, SOON, WRITE,
 };
-use crate::raw;
+use crate::raw::{self, Unresolved};
 use crate::system::POLL_CALLS;
 use ivshmem::{Channel, ChannelLink, ConnectOptions, Deadline, Error};
 use rustix::event::PollFlags;
@@ -36,6 +36,15 @@ pub(in super::super) const TESTS: &[Test] = &[
     Test::two_peers(
         "after the peer's restart every call is ECONNRESET for good, and status still tells what was confirmed",
         restarted,
+    ),
+    // bad input: connecting again while a descriptor of the ended session is open => a new session; calls on the old one and its close do nothing to it
+    Test::two_peers(
+        "a session that has ended does not block the next: its descriptor says so for good, and closing it changes nothing",
+        displaced,
+    ),
+    Test::two_peers(
+        "a writer of an ended session that comes back with half a message writes nothing into the next",
+        displaced_writer,
     ),
     Test::two_peers(
         "the peer's restart wakes who waits: read, write, fsync, wait, poll",
@@ -217,6 +226,92 @@ fn restarted(env: &Env) {
     assert_eq!(status.link, ChannelLink::Reset);
     assert_eq!((status.sent, status.confirmed), (5, 2));
     assert_eq!((status.received, status.acknowledged), (0, 0));
+}
+
+/// A message each way, confirmed.
+fn exchange(near: &Channel, far: &Channel, number: u64) {
+    for (from, to) in [(near, far), (far, near)] {
+        from.send(&content(number)).expect("send");
+        assert_eq!(to.receive_message(), Ok(Some(content(number))));
+        from.flush().expect("confirmed");
+    }
+}
+
+fn displaced(env: &Env) {
+    let (device, other) = (env.open(), env.open_other());
+    let (own, peer) = (env.expected().peer, env.other_expected().peer);
+    let Ends { near: old, mut far } = ends(env);
+    old.send(b"lost").expect("send");
+    let mut ended = vec![old];
+    for number in 1..=3 {
+        // As long as it lives nobody else gets it.
+        let busy = device.connect(peer, ConnectOptions::new());
+        assert_eq!(busy.unwrap_err().errno(), Some(Errno::BUSY));
+        far = restart(env, far);
+        becomes(ended.last().expect("one"), ChannelLink::Reset);
+        let near = connect_near(env, ConnectOptions::new());
+        up(&near);
+        exchange(&near, &far, number);
+        for old in &ended {
+            let status = old.status().expect("status");
+            assert_eq!(status.link, ChannelLink::Reset);
+            let reset = Error::Reset {
+                sent: status.sent,
+                confirmed: status.confirmed,
+            };
+            assert_eq!(old.send(b"no"), Err(reset.clone()));
+            assert_eq!(old.receive(&mut [0; 8]), Err(reset.clone()));
+            assert_eq!(old.flush(), Err(reset));
+            assert!(bits(old).contains(PollFlags::HUP));
+        }
+        exchange(&near, &far, number);
+        // All but the last.
+        ended.clear();
+        exchange(&near, &far, number);
+        becomes(&near, ChannelLink::Up);
+        ended.push(near);
+    }
+    assert_ne!(state_of(&other, own), 0, "one is open");
+    ended.clear();
+    assert_eq!(state_of(&other, own), 0, "none is open");
+    // Closed in the other order: the new one first.
+    drop(far);
+    let Ends { near: old, far } = ends(env);
+    let far = restart(env, far);
+    becomes(&old, ChannelLink::Reset);
+    let near = connect_near(env, ConnectOptions::new());
+    up(&near);
+    near.send(b"last").expect("send");
+    drop(near);
+    assert_eq!(state_of(&other, own), 0, "an ended one does not count");
+    drop(old);
+    assert_eq!(far.receive_message(), Ok(Some(b"last".to_vec())));
+    assert_eq!(far.receive_message(), Ok(None));
+}
+
+fn displaced_writer(env: &Env) {
+    let Ends { near: old, far } = ends(env);
+    let memory = Unresolved::new();
+    let at = memory.missing() - 32;
+    let message = vec![0xab; 200];
+    let (got, far) = while_waiting(
+        WRITE,
+        || memory.map().write_at(&old, at, 64),
+        || {
+            assert!(memory.somebody_waits(SOON), "not for its page");
+            let far = restart(env, far);
+            becomes(&old, ChannelLink::Reset);
+            let near = connect_near(env, ConnectOptions::new());
+            up(&near);
+            near.send(&message).expect("send");
+            memory.resolve();
+            (near, far)
+        },
+    );
+    assert_eq!(got, Err(Errno::CONNRESET));
+    let (near, far) = far;
+    assert_eq!(far.receive_message(), Ok(Some(message)));
+    exchange(&near, &far, 1);
 }
 
 fn restart_wakes(env: &Env) {

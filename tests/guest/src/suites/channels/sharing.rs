@@ -1,16 +1,20 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! One end of a channel in several threads and processes.
 
+use super::by_hand::{self, ByHand};
 use super::{
-    becomes, comes, connect_far, content, ends, patterned, up, while_waiting, Ends, Env, Test,
-    FSYNC, IOCTL, READ, WRITE,
+    becomes, comes, connect_far, connect_near, content, ends, patterned, up, while_waiting, Delays,
+    Ends, Env, Test, FSYNC, IOCTL, READ, SOON, WRITE,
 };
+use crate::raw::Unresolved;
 use crate::suites::sharing::{receive, Meeting};
 use crate::{helpers, raw};
 use ivshmem::{Channel, ChannelLink, ConnectOptions, Deadline, Device, Error};
-use rustix::event::PollFlags;
+use rustix::event::{epoll, PollFlags, Timespec};
 use std::collections::BTreeSet;
+use std::os::fd::OwnedFd;
 use std::sync::Mutex;
+use std::time::{Duration, Instant};
 
 pub(in super::super) const TESTS: &[Test] = &[
     // bad input: an unprivileged process that was given a channel => it can use it, and open nothing itself
@@ -29,6 +33,14 @@ pub(in super::super) const TESTS: &[Test] = &[
     Test::two_peers(
         "close while another thread reads: it gets its message, then the end is closed",
         closed_under_a_reader,
+    ),
+    Test::two_peers(
+        "EAGAIN because another thread is in the middle of a message: epoll tells when it is not any more, edge-triggered too",
+        refused_turn,
+    ),
+    Test::two_peers(
+        "an end that one thread finds wakes the others",
+        found_by_one,
     ),
     // bad input: a signal while a channel's call waits => `EINTR`
     Test::two_peers(
@@ -123,7 +135,7 @@ fn threads(env: &Env) {
 }
 
 fn closed_under_a_reader(env: &Env) {
-    use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+    use std::os::fd::{AsFd, AsRawFd};
     let Ends { near, far } = ends(env);
     let number = far.as_fd().as_raw_fd();
     let path = format!("/proc/self/fd/{number}");
@@ -143,6 +155,92 @@ fn closed_under_a_reader(env: &Env) {
     // Its return was the last use.
     comes(&near, PollFlags::RDHUP);
     becomes(&near, ChannelLink::Closing);
+}
+
+/// Waits for an event of `set` until the time is over; whether one came.
+fn edge(set: &OwnedFd, limit: Duration) -> bool {
+    let limit = Timespec::try_from(limit).expect("a limit");
+    let mut room = [epoll::Event {
+        flags: epoll::EventFlags::empty(),
+        data: epoll::EventData::new_u64(0),
+    }; 1];
+    epoll::wait(set, &mut room[..], Some(&limit)).expect("epoll") == 1
+}
+
+fn refused_turn(env: &Env) {
+    const LENGTH: usize = 64;
+    let mut delays = Delays::default();
+    for round in 0..Delays::ROUNDS {
+        let writes = round % 2 == 0;
+        let Ends { near, far } = ends(env);
+        near.set_nonblocking(true).expect("fcntl");
+        let flag = if writes {
+            epoll::EventFlags::OUT
+        } else {
+            far.send(&patterned(1, LENGTH)).expect("send");
+            far.send(&patterned(2, LENGTH)).expect("send");
+            comes(&near, PollFlags::IN);
+            epoll::EventFlags::IN
+        };
+        let set = epoll::create(epoll::CreateFlags::CLOEXEC).expect("epoll");
+        let (data, flags) = (epoll::EventData::new_u64(1), flag | epoll::EventFlags::ET);
+        epoll::add(&set, &near, data, flags).expect("add");
+        assert!(edge(&set, SOON), "it is ready");
+        // The first thread is held in the middle of its message.
+        let memory = Unresolved::new();
+        let at = memory.missing() - LENGTH / 2;
+        let moves = || match writes {
+            true => memory.map().write_at(&near, at, LENGTH),
+            false => memory.map().read_at(&near, at, LENGTH),
+        };
+        let also_moves = || match writes {
+            true => near.send(&patterned(2, LENGTH)),
+            false => near.receive(&mut [0; LENGTH]).map(drop),
+        };
+        std::thread::scope(|scope| {
+            let first = scope.spawn(moves);
+            assert!(memory.somebody_waits(SOON), "not for its page");
+            assert_eq!(also_moves(), Err(Error::WouldBlock));
+            // The timer may look meanwhile.
+            while edge(&set, Duration::ZERO) {
+                assert_eq!(also_moves(), Err(Error::WouldBlock));
+            }
+            let begin = Instant::now();
+            memory.resolve();
+            assert_eq!(first.join().expect("it returns"), Ok(LENGTH));
+            loop {
+                assert!(edge(&set, SOON), "nobody tells that it is over");
+                match also_moves() {
+                    Err(Error::WouldBlock) => {}
+                    moved => break assert_eq!(moved, Ok(())),
+                }
+            }
+            delays.add(begin.elapsed());
+        });
+    }
+    delays.are_short();
+}
+
+fn found_by_one(env: &Env) {
+    let mut delays = Delays::default();
+    for _ in 0..Delays::ROUNDS {
+        let hand = ByHand::new(env);
+        let near = connect_near(env, ConnectOptions::new());
+        hand.up(0x1111_2222, &near);
+        let (got, begin) = while_waiting(
+            READ,
+            || near.receive(&mut [0; 100]),
+            || {
+                // Nobody rings for this.
+                hand.put(by_hand::EPOCH, 0);
+                becomes(&near, ChannelLink::Reset);
+                Instant::now()
+            },
+        );
+        delays.add(begin.elapsed());
+        assert!(matches!(got, Err(Error::Reset { .. })), "{got:?}");
+    }
+    delays.are_short();
 }
 
 /// Calls that wait on a channel that is up, whose ring is full and whose peer does nothing.

@@ -18,7 +18,7 @@ use std::time::{Duration, Instant};
 const MESSAGES: u32 = 1000;
 
 /// A soft inmate that came for a test; dropped, also by a failed assertion, it dies.
-struct Soft<'a> {
+pub(super) struct Soft<'a> {
     env: &'a Env,
     peer: u32,
     /// What earlier ones at its place have done.
@@ -26,7 +26,7 @@ struct Soft<'a> {
 }
 
 impl<'a> Soft<'a> {
-    fn come(env: &'a Env, peer: u32, behaviour: &str) -> Self {
+    pub(super) fn come(env: &'a Env, peer: u32, behaviour: &str) -> Self {
         let mut soft = Self {
             env,
             peer,
@@ -44,7 +44,7 @@ impl<'a> Soft<'a> {
     }
 
     /// What it counts of its channel with us.
-    fn channel(&self) -> Value {
+    pub(super) fn channel(&self) -> Value {
         let mut channel = self.total();
         let sessions = self.before["sessions"].as_u64();
         if let Some(recent) = channel["recent"].as_array_mut() {
@@ -96,7 +96,7 @@ fn subtract(value: &mut Value, before: &Value) {
 }
 
 /// Connects and waits until the session is up.
-fn connect(env: &Env, peer: u32, options: ConnectOptions) -> Channel {
+pub(super) fn connect(env: &Env, peer: u32, options: ConnectOptions) -> Channel {
     let channel = env.open().connect(peer, options).expect("connect");
     let ready = channel.wait_writable(Deadline::after(SOON)).expect("up");
     assert!(ready.writable, "{ready:?}");
