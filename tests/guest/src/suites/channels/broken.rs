@@ -2,12 +2,14 @@
 //! The wire as the protocol's text has it, and peers that break its rules: each breaks its own channel only.
 
 use super::by_hand::{self, ByHand, NONE, RING};
-use super::{bits, connect_near, largest, up, Env, Test, SOON};
-use crate::suites::drain;
+use super::{bits, connect_near, content, largest, up, Env, Test, SOON};
+use crate::suites::peers::{self, Soft};
+use crate::suites::{drain, StopOnDrop};
 use crate::system;
 use ivshmem::{Channel, ChannelLink, ConnectOptions, Deadline, Error};
 use rustix::event::PollFlags;
 use rustix::io::Errno;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 pub(in super::super) const TESTS: &[Test] = &[
     Test::two_peers(
@@ -52,6 +54,10 @@ pub(in super::super) const TESTS: &[Test] = &[
     Test::two_peers(
         "a peer's new epoch is a reset, however wrong the rest looks",
         new_epoch,
+    ),
+    Test::two_peers(
+        "a peer that has gone by the time that its answer is seen is a reset at once",
+        gone_already,
     ),
     Test::two_peers(
         "a peer that vanishes (its state becomes 0) is a reset",
@@ -221,10 +227,13 @@ fn breaks(env: &Env, what: &str, wrong: impl FnOnce(&Channel, &ByHand)) {
     }
     let end = PollFlags::HUP | PollFlags::ERR;
     assert!(bits(&near).contains(end), "{what}: {:?}", bits(&near));
-    // There is a way back: a new session.
+    // There is a way back: a new session, whether this one has been closed or not.
+    let next = connect_near(env, ConnectOptions::new());
+    hand.up(0x3333_4444, &next);
+    let epoch = hand.get(by_hand::EPOCH);
     drop(near);
-    let near = connect_near(env, ConnectOptions::new());
-    hand.up(0x3333_4444, &near);
+    assert_eq!(hand.get(by_hand::EPOCH), epoch, "{what}: the next goes on");
+    up(&next);
 }
 
 fn positions(env: &Env) {
@@ -332,15 +341,38 @@ fn confirmations(env: &Env) {
 }
 
 fn contained(env: &Env) {
-    // A second channel of the same device, whose peer never comes.
-    let other = env.open().connect(2, ConnectOptions::new());
-    let other = other.expect("connect");
-    breaks(env, "written inside a record", |_, hand| {
-        hand.put(by_hand::WRITTEN, 4);
+    /// The peer of a second channel of the same device, which sends back what it gets.
+    const ECHO: u32 = 2;
+    let echo = Soft::come(env, ECHO, "channel-echo,to=0");
+    let other = peers::connect(env, ECHO, ConnectOptions::new());
+    let stop = AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        let talk = scope.spawn(|| {
+            let mut number = 0;
+            while !stop.load(Ordering::Relaxed) || number == 0 {
+                number += 1;
+                other.send(&content(number)).expect("send");
+                assert_eq!(other.receive_message(), Ok(Some(content(number))));
+            }
+            number
+        });
+        let stopper = StopOnDrop(&stop);
+        for _ in 0..5 {
+            breaks(env, "written inside a record", |_, hand| {
+                hand.put(by_hand::WRITTEN, 4);
+            });
+        }
+        drop(stopper);
+        let number = talk.join().expect("the other channel goes on");
+        other.flush().expect("all is confirmed");
+        let status = other.status().expect("status");
+        assert_eq!(status.link, ChannelLink::Up);
+        assert_eq!((status.sent, status.confirmed), (number, number));
+        let channel = echo.channel();
+        for bad in ["resets", "broken"] {
+            assert_eq!(channel[bad], 0, "{channel}");
+        }
     });
-    let status = other.status().expect("status");
-    assert_eq!(status.link, ChannelLink::Waiting);
-    assert_eq!(bits(&other), PollFlags::empty());
 }
 
 /// Whether the session comes to be reset when somebody looks.
@@ -368,6 +400,23 @@ fn new_epoch(env: &Env) {
     // The peer no longer means our session.
     hand.put(by_hand::ECHO, 0x1234_5678);
     assert!(resets(&near, &hand), "{:?}", near.status());
+}
+
+fn gone_already(env: &Env) {
+    let hand = ByHand::new(env);
+    let near = connect_near(env, ConnectOptions::new());
+    hand.start(0x1111_2222);
+    let seen = || hand.get(by_hand::ECHO) == 0x1111_2222;
+    assert!(system::wait_until(SOON, seen), "its session is not seen");
+    // It goes; its answer is in the memory later than the news of its state, and nobody rings for it.
+    hand.vanish();
+    let own = env.open();
+    let peer = env.other_expected().peer;
+    let gone = || super::state_of(&own, peer) == 0;
+    assert!(system::wait_until(SOON, gone), "it has not gone");
+    hand.put(by_hand::ECHO, hand.get(by_hand::EPOCH));
+    let status = near.status().expect("status");
+    assert_eq!(status.link, ChannelLink::Reset, "up with nobody");
 }
 
 fn vanished(env: &Env) {
