@@ -68,6 +68,8 @@ enum Failure {
     BadSender(&'static str),
     #[error("the receiver does not keep to the rules")]
     BadReceiver,
+    #[error("{sessions} sessions one after the other have stored nothing more; the last ended because: {last}")]
+    NoProgress { sessions: u32, last: ivshmem::Error },
 }
 
 impl Failure {

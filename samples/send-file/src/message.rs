@@ -8,6 +8,9 @@
 //! sender    E                     that was all; confirmed when it is stored
 //! receiver  X text                I refuse, because ...
 //! ```
+//!
+//! A refusal may come at any time. The receiver reads on, and stores nothing more, until the sender has
+//! closed: if it closed first and began its next session, that would take the reason away.
 
 /// SHA-256.
 pub(crate) type Digest = [u8; 32];

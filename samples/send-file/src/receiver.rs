@@ -6,14 +6,18 @@
 
 use crate::message::{Digest, Message};
 use crate::Failure;
-use ivshmem::{Channel, ConnectOptions, Device, Error};
+use ivshmem::{Channel, ConnectOptions, Deadline, Device, Error};
 use sha2::{Digest as _, Sha256};
 use std::fs::{self, File};
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
 
 /// After so many bytes they are synced and acknowledged.
 const SYNC_AFTER: u64 = 256 * 1024;
+
+/// How long a sender may take to read why nothing is stored.
+const SENDER_PATIENCE: Duration = Duration::from_secs(10);
 
 /// Stores what comes into `folder`.
 pub(crate) fn receive(
@@ -42,7 +46,7 @@ pub(crate) fn receive(
             Err(failure) if failure.ends_the_session_only() => {}
             Err(failure) => {
                 // The sender learns why; that it may have gone changes nothing.
-                let _ = channel.send_fully(&Message::Refuse(&failure.to_string()).bytes());
+                let _ = session.refuse(&failure);
                 eprintln!("ivshmem-send-file: {failure}");
                 if !matches!(failure, Failure::BadSender(_)) {
                     return Err(failure);
@@ -96,6 +100,21 @@ impl Session<'_> {
         // The sender closes when it has seen that.
         while matches!(self.next(), Ok(Some(_))) {}
         Ok(Some(path))
+    }
+
+    /// Says why no file is stored, and waits until the sender has read that and closed, for a while.
+    fn refuse(&mut self, failure: &Failure) -> Result<(), Failure> {
+        let end = Instant::now() + SENDER_PATIENCE;
+        self.channel
+            .send_fully(&Message::Refuse(&failure.to_string()).bytes())?;
+        while let Some(left) = end.checked_duration_since(Instant::now()) {
+            self.channel.wait_readable(Deadline::after(left))?;
+            // It may be waiting for room, so what it has sent is read.
+            if self.next()?.is_none() {
+                break;
+            }
+        }
+        Ok(())
     }
 
     fn next(&mut self) -> Result<Option<Vec<u8>>, Failure> {

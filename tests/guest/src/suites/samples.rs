@@ -32,6 +32,11 @@ pub(super) const TESTS: &[Test] = &[
         "send-file: the receiver is killed in the middle, and the transfer goes on with what is stored",
         send_file_restart,
     ),
+    // bad input: a file that changes while it is sent => the reason at both ends, status 1 of the sender; nothing is stored
+    Test::two_peers(
+        "send-file: a file changes while it is sent, and both ends say so",
+        send_file_changed,
+    ),
     // bad input: sending a file whose name leads elsewhere, or a folder that is not there => one sentence, status 1
     Test::two_peers("send-file: what cannot be sent or stored is said", send_nothing),
 ];
@@ -279,6 +284,41 @@ fn send_file_restart(env: &Env) {
         last = now;
     }
     complete(sender, receiver(env, &folder), &file, &folder);
+}
+
+fn send_file_changed(env: &Env) {
+    const WHY: &str = "the sender does not keep to the rules: the checksum is wrong";
+    let said = |path: &str| fs::read_to_string(path).unwrap_or_default();
+    let log = |command: &mut Command, path: &str| {
+        command.stderr(fs::File::create(path).expect("a log"));
+    };
+    let (there, own) = (env.open_other(), env.expected().peer);
+    for size in [10, 300_000, 1_000_000] {
+        let (file, folder) = file_and_folder(size);
+        let mut send = command(env, "ivshmem-send-file", true);
+        send.arg("send").arg(&file);
+        log(&mut send, "/tmp/sender.log");
+        let sender = Program::start(send);
+        // It has read the file through once it waits for a receiver.
+        let waits = || there.state(own).expect("state") != 0;
+        assert!(system::wait_until(SOON, waits), "it does not connect");
+        let mut content = fs::read(&file).expect("read");
+        content[size / 2] ^= 1;
+        fs::write(&file, &content).expect("change it");
+        let mut receive = command(env, "ivshmem-send-file", false);
+        receive.arg("receive").arg(&folder).arg("--once");
+        log(&mut receive, "/tmp/receiver.log");
+        let receiver = Program::start(receive);
+        assert_eq!(sender.ends(), Some(1));
+        let words = said("/tmp/sender.log");
+        let refused = format!("the receiver refuses: {WHY}");
+        assert!(words.contains(&refused), "{words}");
+        let says = || said("/tmp/receiver.log").contains(WHY);
+        assert!(system::wait_until(SOON, says), "the receiver says nothing");
+        assert_eq!(fs::read_dir(&folder).expect("list").count(), 0);
+        // As it is now it can be sent.
+        complete(self::sender(env, &file), receiver, &file, &folder);
+    }
 }
 
 fn send_nothing(env: &Env) {
