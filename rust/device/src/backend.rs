@@ -126,16 +126,15 @@ impl Backend {
         }
     }
 
-    /// The connection has ended.
+    /// The connection has ended. The peer is detached when its seat is given back.
     pub(crate) fn disconnected(&mut self) {
         if std::mem::take(&mut self.attached) {
             tracing::info!(peer = self.peer, "client gone");
-            self.link.lock().detach(self.peer);
         }
     }
 
-    /// A connection counts from its first request on, so that one that only looks whether
-    /// somebody listens does not count.
+    /// A connection has the peer's seat from its beginning, but counts from its first request on, so
+    /// that one that only looks whether somebody listens does not count.
     fn attached(&mut self) {
         if !std::mem::replace(&mut self.attached, true) {
             tracing::info!(peer = self.peer, "client attached");

@@ -59,6 +59,16 @@ pub enum ControlError {
     /// The device of a soft inmate cannot be made wrong.
     #[error("peer {0} is a soft inmate: use a peer that has a socket")]
     IsInmate(u16),
+    /// A soft inmate cannot have a device that was made wrong.
+    #[error(
+        "the device of peer {0} was made wrong, which a soft inmate cannot be: `stop` it before"
+    )]
+    IsWrong(u16),
+    /// There is no memory that a peer could overwrite.
+    #[error(
+        "the link has neither a read/write section nor output sections: nothing to scribble on"
+    )]
+    NoSections,
     /// Somebody is there already.
     #[error("peer {0} is there already: use one that is not, or let it `die` before")]
     IsThere(u16),
@@ -77,6 +87,15 @@ pub enum ControlError {
     /// The system has no thread for it.
     #[error("no thread for it ({0}): `stop` something before")]
     NoThread(io::Error),
+}
+
+impl ControlError {
+    fn not_started(error: inmate::NotStarted) -> Self {
+        match error {
+            inmate::NotStarted::Taken(peer) => Self::IsThere(peer),
+            inmate::NotStarted::NoThread(error) => Self::NoThread(error),
+        }
+    }
 }
 
 /// What commands work on.
@@ -107,12 +126,12 @@ impl Control {
         act(&mut self.0.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
-    /// Starts a soft inmate at a peer where nobody is.
+    /// Starts a soft inmate at a peer of the link where nobody is.
     ///
     /// # Errors
     ///
-    /// What the system says if it cannot have a thread.
-    pub fn start_inmate(&self, spec: InmateSpec) -> io::Result<()> {
+    /// [`ControlError`], which says what to do; then nothing was changed.
+    pub fn start_inmate(&self, spec: InmateSpec) -> Result<(), ControlError> {
         self.with(|scene| scene.start_inmate(spec))
     }
 
@@ -140,7 +159,7 @@ impl Control {
     /// # Errors
     ///
     /// What the system says if it cannot have a thread.
-    pub fn serve(&self, listener: UnixListener) -> io::Result<()> {
+    pub fn serve(&self, listener: Arc<UnixListener>) -> io::Result<()> {
         let control = self.clone();
         spawn(move || loop {
             match listener.accept() {
@@ -202,7 +221,7 @@ impl Scene {
             Command::Vanish { peer, memory } => self.link.lock().vanish(peer, memory),
             Command::Return { peer } => self.come_back(peer),
             Command::Die { peer } => self.die(peer),
-            Command::Inmate(spec) => self.start_inmate(spec).map_err(ControlError::NoThread)?,
+            Command::Inmate(spec) => self.start_inmate(spec)?,
             Command::Restart { peer, stores } => self.tell(peer, Order::Restart(stores)),
             Command::Reconnect { peer } => self.tell(peer, Order::Reconnect),
             Command::Start(turmoil) => self.start(turmoil)?,
@@ -230,15 +249,18 @@ impl Scene {
                     return Err(ControlError::NoVector { vector, last });
                 }
             }
-            Command::Start(Turmoil::Hostile { peer, .. }) | Command::Vanish { peer, .. }
+            Command::Start(Turmoil::Hostile { peer, .. })
+            | Command::Vanish { peer, .. }
+            | Command::Slow { peer, .. }
                 if self.inmates.contains_key(&peer) =>
             {
                 return Err(ControlError::IsInmate(peer));
             }
-            Command::Inmate(inmate) if self.link.lock().is_present(inmate.peer) => {
-                return Err(ControlError::IsThere(inmate.peer));
+            Command::Start(Turmoil::Scribble { peer, .. })
+                if self.link.lock().sections_of(peer).is_empty() =>
+            {
+                return Err(ControlError::NoSections);
             }
-            Command::Inmate(inmate) => inmate.check(&spec)?,
             Command::Restart { peer, .. } | Command::Reconnect { peer } => {
                 let inmate = self.inmates.get(&peer);
                 if !inmate.is_some_and(|(it, _)| it.behaviour.has_channels()) {
@@ -253,9 +275,18 @@ impl Scene {
         Ok(())
     }
 
-    fn start_inmate(&mut self, spec: InmateSpec) -> io::Result<()> {
-        let running = inmate::Running::start(&self.link, spec)?;
-        self.inmates.insert(spec.peer, (spec, running));
+    fn start_inmate(&mut self, spec: InmateSpec) -> Result<(), ControlError> {
+        let peer = spec.peer;
+        {
+            let link = self.link.lock();
+            spec.check(link.spec())?;
+            if link.is_wrong_for_clients(peer) {
+                return Err(ControlError::IsWrong(peer));
+            }
+        }
+        let running =
+            inmate::Running::start(&self.link, spec).map_err(ControlError::not_started)?;
+        self.inmates.insert(peer, (spec, running));
         Ok(())
     }
 

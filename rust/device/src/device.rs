@@ -37,6 +37,8 @@ pub(crate) struct Device {
     pub(crate) int_ctrl: bool,
     pub(crate) state: u32,
     pub(crate) present: bool,
+    /// Somebody has its seat, there already or about to come.
+    pub(crate) taken: bool,
     pub(crate) trouble: Trouble,
     pub(crate) statistics: statistics::Peer,
 }
@@ -52,6 +54,7 @@ impl Device {
             int_ctrl: false,
             state: 0,
             present: false,
+            taken: false,
             trouble: Trouble::default(),
             statistics: statistics::Peer {
                 id,

@@ -43,6 +43,7 @@ use std::sync::Arc;
 use std::thread;
 use std::time::Duration;
 use std::time::Instant;
+use thiserror::Error;
 
 /// What the demo inmate says.
 pub const GREETING: &[u8] = b"Hi!\n\0";
@@ -141,6 +142,17 @@ impl Lines {
     }
 }
 
+/// Why a soft inmate did not start; then nothing was changed.
+#[derive(Debug, Error)]
+pub enum NotStarted {
+    /// Somebody is that peer.
+    #[error("somebody is peer {0} already")]
+    Taken(u16),
+    /// The system has no thread for it.
+    #[error("no thread for it ({0})")]
+    NoThread(io::Error),
+}
+
 /// A soft inmate at work; dropped, it stops, and its peer has gone.
 #[derive(Debug)]
 pub struct Running {
@@ -153,8 +165,8 @@ impl Running {
     ///
     /// # Errors
     ///
-    /// What the system says if it cannot have a thread.
-    pub fn start(link: &SharedLink, spec: InmateSpec) -> io::Result<Self> {
+    /// [`NotStarted`], which says why.
+    pub fn start(link: &SharedLink, spec: InmateSpec) -> Result<Self, NotStarted> {
         Self::start_with(link, spec.peer, spec.behaviour.inmate())
     }
 
@@ -162,14 +174,15 @@ impl Running {
     ///
     /// # Errors
     ///
-    /// What the system says if it cannot have a thread.
+    /// [`NotStarted`], which says why.
     pub fn start_with(
         link: &SharedLink,
         peer: u16,
         mut inmate: Box<dyn Inmate>,
-    ) -> io::Result<Self> {
+    ) -> Result<Self, NotStarted> {
+        let seat = link.take_seat(peer).ok_or(NotStarted::Taken(peer))?;
         let (events, receiver) = mpsc::channel();
-        let cell = Cell::new(link.clone(), peer);
+        let cell = Cell::new(seat);
         let merging = if inmate.merges_interrupts() {
             cell.vectors().max(1)
         } else {
@@ -179,11 +192,20 @@ impl Running {
             events: events.clone(),
             waits: (0..merging).map(|_| Arc::default()).collect(),
         };
-        cell.bring_up(&lines);
-        inmate.start(&cell);
+        let (started, has_started) = mpsc::channel();
+        // All that others can see happens on the thread: without one there is nothing to undo.
         let thread = thread::Builder::new()
             .name(format!("inmate {peer}"))
-            .spawn(move || run(&cell, inmate.as_mut(), &lines, &receiver))?;
+            .spawn(move || {
+                cell.bring_up(&lines);
+                inmate.start(&cell);
+                // It fails only if nobody waits any more.
+                let _ = started.send(());
+                run(&cell, inmate.as_mut(), &lines, &receiver);
+            })
+            .map_err(NotStarted::NoThread)?;
+        // It fails only if the inmate has panicked: then it is one that has ended.
+        let _ = has_started.recv();
         Ok(Self {
             events,
             thread: Some(thread),
@@ -243,5 +265,4 @@ fn run(cell: &Cell, inmate: &mut dyn Inmate, lines: &Lines, events: &mpsc::Recei
             .min()
             .filter(|_| soon.is_some());
     }
-    cell.go();
 }

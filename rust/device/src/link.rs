@@ -38,6 +38,9 @@ const GUARDED: u64 = 0x1_0000;
 const WORD: usize = state_table::ENTRY_SIZE;
 
 mod disturb;
+mod seat;
+
+pub use seat::Seat;
 
 /// What a client can access.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -72,11 +72,12 @@ fn run(options: &Options) -> Result<(), Error> {
     if options.wants_fault_list() {
         return print(&Fault::list());
     }
+    let socket_dir = options.socket_dir().unwrap_or_else(|error| error.exit());
     let spec = LinkSpec::new(options.link())?;
     allow_many_files();
     // Before "listening" is said: who reads that may send a signal at once.
     let mut signals = Signals::new([SIGTERM, SIGINT, SIGUSR1]).map_err(Error::Signals)?;
-    let mut model = Model::start(spec, &options.socket_dir, &options.inmate)?;
+    let mut model = Model::start(spec, socket_dir, &options.inmate)?;
     for line in &options.command {
         let done = model.control().run(line);
         let line = line.clone();

@@ -13,6 +13,9 @@ use crate::inmate::InmateSpec;
 use crate::link::Link;
 use crate::link::SharedLink;
 use crate::spec::LinkSpec;
+use rustix::event::poll;
+use rustix::event::PollFd;
+use rustix::event::PollFlags;
 use rustix::net::Shutdown;
 use std::fs;
 use std::io;
@@ -36,6 +39,12 @@ use vfio_user::Server;
 /// Stack of a peer's thread in bytes: there may be thousands of them, and they do little.
 const STACK_SIZE: usize = 256 * 1024;
 
+/// The option from which the peers' sockets are.
+const SOCKET_DIR: &str = "--socket-dir";
+
+/// The option from which the socket for commands is.
+const CONTROL: &str = "--control";
+
 /// How long to wait after the system has refused a connection (too many open files, say).
 const ACCEPT_RETRY: Duration = Duration::from_millis(200);
 
@@ -51,7 +60,7 @@ pub enum StartError {
         source: rustix::io::Errno,
     },
     /// The directory for the sockets cannot be made.
-    #[error("cannot make the directory {path:?} ({source}): choose another --socket-dir")]
+    #[error("cannot make the directory {path:?} ({source}): choose another {SOCKET_DIR}")]
     Directory {
         /// The directory.
         path: PathBuf,
@@ -59,19 +68,36 @@ pub enum StartError {
         source: io::Error,
     },
     /// The path of a socket is longer than the system allows.
-    #[error("the socket path {0:?} is too long for the system: choose a shorter --socket-dir")]
-    PathTooLong(PathBuf),
+    #[error("the socket path {path:?} is too long for the system: choose a shorter {option}")]
+    PathTooLong {
+        /// The socket.
+        path: PathBuf,
+        /// The option that says where it is.
+        option: &'static str,
+    },
     /// Somebody listens there already.
-    #[error("another process listens at {0:?}: end it or choose another --socket-dir")]
-    InUse(PathBuf),
+    #[error("somebody listens at {path:?} already: end that process or choose another {option}")]
+    InUse {
+        /// The socket.
+        path: PathBuf,
+        /// The option that says where it is.
+        option: &'static str,
+    },
     /// Something that is not a socket is in the way.
-    #[error("{0:?} is not a socket: remove it or choose another --socket-dir")]
-    NotASocket(PathBuf),
+    #[error("{path:?} is not a socket: remove it or choose another {option}")]
+    NotASocket {
+        /// What is in the way.
+        path: PathBuf,
+        /// The option that says where the socket is to be.
+        option: &'static str,
+    },
     /// The socket cannot be made.
-    #[error("cannot listen at {path:?} ({source}): choose another --socket-dir")]
+    #[error("cannot listen at {path:?} ({source}): choose another {option}")]
     Listen {
         /// The socket.
         path: PathBuf,
+        /// The option that says where it is.
+        option: &'static str,
         /// What the system said.
         source: io::Error,
     },
@@ -103,6 +129,14 @@ pub enum StartError {
     /// No thread for the control socket.
     #[error("cannot start a thread for the control socket ({0}): use fewer peers")]
     ControlThread(io::Error),
+    /// A soft inmate does not start.
+    #[error("inmate {peer}: {source}")]
+    Inmate {
+        /// Its peer ID.
+        peer: u16,
+        /// Why.
+        source: ControlError,
+    },
     /// No thread for a peer.
     #[error("cannot start a thread for peer {peer} ({source}): use fewer peers")]
     Thread {
@@ -126,7 +160,7 @@ pub struct Model {
 #[derive(Debug)]
 struct Socket {
     path: PathBuf,
-    listener: UnixListener,
+    listener: Arc<UnixListener>,
 }
 
 /// The socket of `peer` in `directory`.
@@ -165,7 +199,7 @@ impl Model {
         for &spec in inmates {
             let peer = spec.peer;
             let started = model.control.start_inmate(spec);
-            started.map_err(|source| StartError::Thread { peer, source })?;
+            started.map_err(|source| StartError::Inmate { peer, source })?;
         }
         for peer in peers {
             if inmates.iter().all(|inmate| inmate.peer != peer) {
@@ -193,30 +227,38 @@ impl Model {
     ///
     /// [`StartError`], which says what to do.
     pub fn listen_for_commands(&mut self, path: &Path) -> Result<(), StartError> {
-        let listener = self.keep(path.into(), listen(path)?)?;
+        let listener = self.keep(path.into(), CONTROL)?;
         let started = self.control.serve(listener);
         started.map_err(StartError::ControlThread)
     }
 
-    /// Keeps `listener`, so that it is shut down and its socket removed in the end, whatever fails
-    /// before; gives another handle of it.
-    fn keep(&mut self, path: PathBuf, listener: UnixListener) -> Result<UnixListener, StartError> {
-        let clone = listener
-            .try_clone()
-            .map_err(|source| listen_error(&path, source))?;
-        self.sockets.push(Socket { path, listener });
-        Ok(clone)
+    /// Listens at `path`, which is from `option`. It is shut down and its socket removed in the end,
+    /// whatever fails before.
+    fn keep(
+        &mut self,
+        path: PathBuf,
+        option: &'static str,
+    ) -> Result<Arc<UnixListener>, StartError> {
+        let listener = Arc::new(listen(&path, option)?);
+        self.sockets.push(Socket {
+            path,
+            listener: listener.clone(),
+        });
+        Ok(listener)
     }
 
     fn serve(&mut self, directory: &Path, peer: u16) -> Result<(), StartError> {
         let path = socket_path(directory, peer);
-        let listener = listen(&path)?;
-        let listener = self.keep(path, listener)?;
+        let listener = self.keep(path.clone(), SOCKET_DIR)?;
+        // The crate wants one of its own.
+        let own = listener
+            .try_clone()
+            .map_err(|source| listen_error(&path, SOCKET_DIR, source))?;
         let (link, stopping) = (self.link.clone(), self.stopping.clone());
         thread::Builder::new()
             .name(format!("peer {peer}"))
             .stack_size(STACK_SIZE)
-            .spawn(move || serve(listener, link, peer, &stopping))
+            .spawn(move || serve(&listener, own, link, peer, &stopping))
             .map_err(|source| StartError::Thread { peer, source })?;
         Ok(())
     }
@@ -228,7 +270,7 @@ impl Drop for Model {
         self.control.stop();
         for socket in &self.sockets {
             // Wakes the thread that waits for a client. Neither can fail in a way that matters.
-            let _ = rustix::net::shutdown(&socket.listener, Shutdown::Both);
+            let _ = rustix::net::shutdown(&*socket.listener, Shutdown::Both);
             let _ = fs::remove_file(&socket.path);
         }
     }
@@ -248,24 +290,30 @@ fn check_inmates(spec: &LinkSpec, inmates: &[InmateSpec]) -> Result<(), StartErr
     Ok(())
 }
 
-/// Listens at `path`, where nobody does yet. What a process that died has left there is removed.
-fn listen(path: &Path) -> Result<UnixListener, StartError> {
+/// Listens at `path`, where nobody does yet; `option` is where it is from. What a process that died
+/// has left there is removed.
+fn listen(path: &Path, option: &'static str) -> Result<UnixListener, StartError> {
     if SocketAddr::from_pathname(path).is_err() {
-        return Err(StartError::PathTooLong(path.into()));
+        let path = path.into();
+        return Err(StartError::PathTooLong { path, option });
     }
-    let error = |source| listen_error(path, source);
+    let error = |source| listen_error(path, option, source);
     match fs::symlink_metadata(path) {
         Ok(metadata) if !metadata.file_type().is_socket() => {
-            return Err(StartError::NotASocket(path.into()));
+            let path = path.into();
+            return Err(StartError::NotASocket { path, option });
         }
-        Ok(_) if is_alive(path) => return Err(StartError::InUse(path.into())),
+        Ok(_) if is_alive(path) => {
+            let path = path.into();
+            return Err(StartError::InUse { path, option });
+        }
         Ok(_) => fs::remove_file(path).map_err(error)?,
         Err(_) => {}
     }
     UnixListener::bind(path).map_err(error)
 }
 
-fn listen_error(path: &Path, source: io::Error) -> StartError {
+fn listen_error(path: &Path, option: &'static str, source: io::Error) -> StartError {
     match source
         .raw_os_error()
         .map(rustix::io::Errno::from_raw_os_error)
@@ -273,6 +321,7 @@ fn listen_error(path: &Path, source: io::Error) -> StartError {
         Some(rustix::io::Errno::MFILE | rustix::io::Errno::NFILE) => StartError::TooManyFiles,
         _ => StartError::Listen {
             path: path.into(),
+            option,
             source,
         },
     }
@@ -285,23 +334,39 @@ fn is_alive(path: &Path) -> bool {
     !probe.is_err_and(|error| error.kind() == io::ErrorKind::ConnectionRefused)
 }
 
-/// Serves one client after the other.
-fn serve(listener: UnixListener, link: SharedLink, peer: u16, stopping: &AtomicBool) {
+/// Serves one client after the other; `own` is another handle of `listener`. Who comes while a soft
+/// inmate is the peer is turned away.
+fn serve(
+    listener: &UnixListener,
+    own: UnixListener,
+    link: SharedLink,
+    peer: u16,
+    stopping: &AtomicBool,
+) {
     let (spec, region) = {
         let link = link.lock();
         (link.spec().clone(), link.region().clone())
     };
     let server = Server::from_owned_fd(
-        listener.into(),
+        own.into(),
         true,
         backend::irqs(&spec),
         backend::regions(&spec, peer, region.file().as_raw_fd()),
     );
-    let mut backend = Backend::new(link, peer);
-    while !stopping.load(Ordering::Acquire) {
+    let mut backend = Backend::new(link.clone(), peer);
+    loop {
+        wait_for_client(listener);
+        if stopping.load(Ordering::Acquire) {
+            break;
+        }
+        let Some(seat) = link.take_seat(peer) else {
+            turn_away(listener, peer);
+            continue;
+        };
         // The crate trusts its client in places and panics if that was wrong.
         let result = catch_unwind(AssertUnwindSafe(|| server.run(&mut backend)));
         backend.disconnected();
+        drop(seat);
         match result {
             Ok(Err(vfio_user::Error::SocketAccept(error))) => {
                 if !stopping.load(Ordering::Acquire) {
@@ -312,6 +377,26 @@ fn serve(listener: UnixListener, link: SharedLink, peer: u16, stopping: &AtomicB
             Ok(Err(error)) => tracing::info!(peer, %error, "connection broken"),
             Err(_) => tracing::warn!(peer, "connection dropped: the client broke the protocol"),
             Ok(Ok(())) => {}
+        }
+    }
+}
+
+/// Waits until somebody connects, or the listener is shut down.
+fn wait_for_client(listener: &UnixListener) {
+    let mut fds = [PollFd::new(listener, PollFlags::IN)];
+    while poll(&mut fds, None) == Err(rustix::io::Errno::INTR) {}
+}
+
+/// Ends the connection of who comes next.
+fn turn_away(listener: &UnixListener, peer: u16) {
+    match listener.accept() {
+        Ok(_) => tracing::warn!(
+            peer,
+            "client turned away: a soft inmate is this peer until it is told to `die`"
+        ),
+        Err(error) => {
+            tracing::warn!(peer, %error, "no connection accepted");
+            thread::sleep(ACCEPT_RETRY);
         }
     }
 }

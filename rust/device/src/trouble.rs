@@ -92,6 +92,12 @@ impl Trouble {
         self.hostile.as_mut()
     }
 
+    /// Whether something goes wrong that a soft inmate would not meet, as it has no socket and does
+    /// not ask who it is, or that would keep it from coming.
+    pub(crate) fn is_for_clients(&self) -> bool {
+        self.is_gone || !self.delay.is_zero() || self.hostile.is_some()
+    }
+
     /// What goes wrong, for people; empty if nothing does.
     pub(crate) fn describe(&self) -> Vec<String> {
         let mut words = Vec::new();

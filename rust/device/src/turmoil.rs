@@ -103,10 +103,11 @@ impl Running {
     pub fn start(link: &SharedLink, turmoil: Turmoil) -> io::Result<Self> {
         let stop = Arc::new(AtomicBool::new(false));
         let (link, stopped) = (link.clone(), stop.clone());
-        let mut step = step(&link, turmoil);
         let thread = thread::Builder::new()
             .name("turmoil".into())
             .spawn(move || {
+                // Here, as it changes the link, which is to stay as it was without a thread.
+                let mut step = step(&link, turmoil);
                 while !stopped.load(Ordering::Relaxed) {
                     thread::sleep(step(&link));
                 }

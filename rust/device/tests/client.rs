@@ -500,6 +500,46 @@ fn inmates_have_no_socket_and_must_be_peers_of_the_link() {
     assert!(matches!(start(&[1, 1]), Err(StartError::InmateTwice(1))));
 }
 
+#[test]
+fn a_client_is_turned_away_where_a_soft_inmate_is_and_accepted_when_it_is_dead() {
+    let setup = Setup::new(LinkOptions::default());
+    let control = setup.model.control();
+    let mut a = Guest::new(&setup, 0);
+    for _ in 0..2 {
+        control.run("inmate 1:quiet").unwrap();
+        assert!(Client::new(&setup.socket(1)).is_err(), "turned away");
+        // The inmate has not noticed.
+        a.arrived(0);
+        assert_eq!(word(a.memory(BAR_4), 4), 2);
+        a.ring(1, 2);
+        wait_for("the inmate's count", || {
+            (word(a.memory(BAR_4), 0x1004) != 0).then_some(())
+        });
+        control.run("die 1").unwrap();
+        assert_eq!(a.arrived(0), 1);
+        a.memory(BAR_4).write_all_at(&[0; 4], 0x1004).unwrap();
+        let mut b = Guest::new(&setup, 1);
+        b.set(STATE, 7);
+        assert_eq!((a.arrived(0), a.get(ID)), (1, 0));
+        drop(b);
+        a.wait_interrupt(0);
+    }
+}
+
+#[test]
+fn no_soft_inmate_comes_where_a_client_is_that_has_asked_for_nothing_yet() {
+    let setup = Setup::new(LinkOptions::default());
+    let silent = UnixStream::connect(setup.socket(1)).unwrap();
+    let taken = || setup.model.link().lock().is_taken(1);
+    wait_for("the connection", || taken().then_some(()));
+    let refused = setup.model.control().run("inmate 1").unwrap_err();
+    assert!(refused.to_string().contains("is there already"));
+    assert_eq!(setup.peer(1).attaches, 0);
+    drop(silent);
+    wait_for("its end", || (!taken()).then_some(()));
+    setup.model.control().run("inmate 1").unwrap();
+}
+
 fn start_in(directory: &Path) -> Result<Model, StartError> {
     let spec = LinkSpec::new(LinkOptions::default()).unwrap();
     Model::start(spec, directory, &[])
@@ -513,7 +553,7 @@ fn stale_sockets_are_replaced_and_living_ones_are_refused() {
     assert!(path.exists(), "a stale socket");
     let model = start_in(directory.path()).unwrap();
     let second = start_in(directory.path());
-    assert!(matches!(second, Err(StartError::InUse(_))));
+    assert!(matches!(second, Err(StartError::InUse { .. })));
     assert!(path.exists(), "the first still has its socket");
     let statistics = model.link().lock().snapshot(false);
     assert_eq!(statistics.peers[1].attaches, 0, "it was not disturbed");
@@ -526,13 +566,16 @@ fn sockets_are_not_put_where_something_else_is_or_where_they_do_not_fit() {
     let directory = tempfile::TempDir::new().unwrap();
     fs::write(directory.path().join("peer1.sock"), "precious").unwrap();
     let result = start_in(directory.path());
-    assert!(matches!(result, Err(StartError::NotASocket(_))));
+    assert!(matches!(result, Err(StartError::NotASocket { .. })));
     assert!(
         !directory.path().join("peer0.sock").exists(),
         "what was made before is removed"
     );
     let long = directory.path().join("x".repeat(100));
-    assert!(matches!(start_in(&long), Err(StartError::PathTooLong(_))));
+    assert!(matches!(
+        start_in(&long),
+        Err(StartError::PathTooLong { .. })
+    ));
     let file = directory.path().join("peer1.sock").join("below");
     assert!(matches!(start_in(&file), Err(StartError::Directory { .. })));
 }

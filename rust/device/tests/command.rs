@@ -177,14 +177,46 @@ fn serves_thousands_of_peers() {
     assert_eq!(statistics.peers[4095].state_changes, 1);
 }
 
+/// Runs the command, which is to refuse `args`, and gives its message.
+fn refused(status: i32, args: &[&str]) -> String {
+    let output = Command::new(PROGRAM).args(args).output().unwrap();
+    let message = String::from_utf8(output.stderr).unwrap();
+    assert_eq!(output.status.code(), Some(status), "{args:?}: {message}");
+    assert!(output.stdout.is_empty(), "{args:?}");
+    message
+}
+
 #[test]
 fn bad_command_lines_get_one_sentence_and_status_2() {
     for (args, expected) in [
-        (&["--fault", "beyond-bar"][..], "needs --shape bar2"),
+        (&["--rw-size", "0x9001"][..], "use 0x9000 or 0xa000"),
+        (&["--rw-size", "12"], "not a multiple of 4096"),
+        (&["--rw-size", "x"], "not a number"),
+        (&["--rw-size", "+1"], "not a number"),
+        (&["--rw-size", ""], "not a number"),
+        (&["--rw-size", "0xffffffffffffffff"], "larger"),
+        (&["--rw-size", "0xffffffffffffG"], "larger"),
+        (&["--state-size", "0"], "needs a state table"),
+        (&["--state-size", "4G"], "larger"),
+        (&["--peers", "1"], "2..=4096"),
+        (&["--peers", "4097"], "2..=4096"),
+        (&["--vectors", "2049"], "0..=2048"),
+        (&["--protocol", "0x10000"], "0..=0xffff"),
+        (&["--shape", "round"], "jailhouse, bar2"),
+        (&["--protection", "none"], "trap, mapped"),
+        (&["--inmate", "x"], "not a peer ID"),
+        (&["--inmate", "1:dance"], "demo, quiet or echo"),
+        (&["--inmate", "1:channel-echo,x"], "to=N, poll=N"),
+        (&["--fault", "bug"], "`--fault help` lists them"),
+        (&["--fault", "no-capability@x"], "not a peer ID"),
+        (&["--fault", "beyond-bar"], "needs --shape bar2"),
         (&["--fault", "no-peers@2"], "peer IDs end at 1"),
+        (
+            &["--fault", "no-peers@1", "--inmate", "1"],
+            "peer 1 has the fault no-peers",
+        ),
         (&["--peers", "2000"], "no room for 2000 peers"),
         (&["--inmate", "2"], "not below the number of peers"),
-        (&["--rw-size", "12"], "not a multiple of 4096"),
         (&["--command", "dance"], "there is no command `dance`"),
         (&["--command", "vanish 2"], "there is no peer 2"),
         (
@@ -193,17 +225,58 @@ fn bad_command_lines_get_one_sentence_and_status_2() {
         ),
     ] {
         let directory = TempDir::new().unwrap();
-        let output = Command::new(PROGRAM)
-            .arg("--socket-dir")
-            .arg(directory.path())
-            .args(args)
-            .output()
-            .unwrap();
-        let message = String::from_utf8(output.stderr).unwrap();
-        assert_eq!(output.status.code(), Some(2), "{args:?}: {message}");
-        assert!(message.contains(expected), "{args:?}: {message}");
-        assert!(output.stdout.is_empty());
+        let mut line = vec!["--socket-dir", directory.path().to_str().unwrap()];
+        line.extend(args);
+        let message = refused(2, &line);
+        let (sentence, below) = message.split_once('\n').unwrap();
+        match sentence.strip_prefix("error: ") {
+            // By the parser, which names the option, and may have the values on a line of their own.
+            Some(sentence) => {
+                assert!(sentence.contains(args[0]), "{args:?}: {message}");
+                let values = below.trim_start().lines().next().unwrap();
+                let told = sentence.contains(expected)
+                    || values.starts_with("[possible") && values.contains(expected);
+                assert!(told, "{args:?}: {message}");
+            }
+            None => {
+                assert!(sentence.starts_with("ivshmem-device: "), "{message}");
+                assert!(sentence.contains(expected), "{args:?}: {message}");
+                assert_eq!(below, "", "{args:?}");
+            }
+        }
         assert_eq!(fs::read_dir(directory.path()).unwrap().count(), 0);
+    }
+}
+
+// bad input: no `--socket-dir` => status 2, one sentence: `--socket-dir is missing`
+#[test]
+fn without_a_directory_for_the_sockets_there_is_one_sentence() {
+    for args in [&[][..], &["--fault", "one-peer"]] {
+        let message = refused(2, args);
+        assert!(
+            message.starts_with("error: --socket-dir is missing: name a directory"),
+            "{message}"
+        );
+    }
+}
+
+// bad input: a socket for `--control` that cannot be made, or is in use => status 1, one sentence: choose another `--control`
+#[test]
+fn a_bad_path_names_the_option_that_it_is_from() {
+    let folder = TempDir::new().unwrap();
+    let at = |name: &str| folder.path().join(name).to_str().unwrap().to_owned();
+    let (directory, long) = (at("run"), at(&"x".repeat(200)));
+    let nowhere = at("nowhere/control.sock");
+    fs::write(at("file"), "precious").unwrap();
+    for path in [&nowhere, &long, &at("file"), &at("run/peer0.sock")] {
+        let message = refused(1, &["--socket-dir", &directory, "--control", path]);
+        assert!(message.contains(" --control\n"), "{message}");
+        assert!(!message.contains("--socket-dir"), "{message}");
+        assert_eq!(message.lines().count(), 1, "{message}");
+    }
+    for path in [&long, &at("file")] {
+        let message = refused(1, &["--socket-dir", path]);
+        assert!(message.contains(" --socket-dir\n"), "{message}");
     }
 }
 
@@ -248,7 +321,7 @@ fn statistics_that_cannot_be_written_are_refused_at_the_start() {
 #[test]
 fn fault_help_lists_all_faults_and_starts_nothing() {
     let output = Command::new(PROGRAM)
-        .args(["--socket-dir", "/nonexistent", "--fault", "help"])
+        .args(["--fault", "help"])
         .output()
         .unwrap();
     assert!(output.status.success());

@@ -6,20 +6,23 @@
 mod support;
 
 use ivshmem_device::control::Control;
+use ivshmem_device::inmate::NotStarted;
+use ivshmem_device::inmate::Running;
 use ivshmem_device::link::SharedLink;
 use ivshmem_device::link::Space;
 use ivshmem_device::spec::LinkOptions;
-use ivshmem_device::spec::LinkSpec;
 use ivshmem_device::statistics::Peer;
 use std::io::BufRead;
 use std::io::BufReader;
 use std::io::Write;
 use std::os::unix::net::UnixStream;
+use std::thread;
 use std::time::Duration;
 use std::time::Instant;
 use support::bench::*;
 use support::wait_for;
 use support::Setup;
+use vfio_user::Client;
 
 /// A link whose peers have brought up their devices, with counters at the ends of their lines, and
 /// commands for it.
@@ -233,6 +236,83 @@ fn an_inmate_comes_and_dies() {
     assert_eq!(scene.word(8), 3);
 }
 
+// bad input: `inmate` for a peer that a client or another inmate is => `error`, one sentence; nothing has changed
+#[test]
+fn a_peer_is_one_at_a_time() {
+    let scene = three();
+    let seat = scene.link.take_seat(2).expect("nobody is there");
+    assert!(scene.refused("inmate 2").contains("is there already"));
+    drop(seat);
+    scene.run("inmate 2:quiet");
+    assert!(scene.link.take_seat(2).is_none());
+    // Not even when its device looks as if nobody were there, as while it restarts.
+    scene.link.lock().detach(2);
+    let second = Running::start(&scene.link, "2:quiet".parse().unwrap());
+    assert!(matches!(second, Err(NotStarted::Taken(2))));
+    scene.run("die 2");
+    let (_, states) = (scene.run("inmate 2:quiet"), scene.peer(2).state_changes);
+    assert_eq!((scene.word(8), scene.run("status")), (3, "inmate@2".into()));
+    assert!(scene.refused("inmate 2").contains("is there already"));
+    assert_eq!((scene.word(8), scene.peer(2).state_changes), (3, states));
+}
+
+// bad input: `slow`, `vanish` or `hostile` for a soft inmate => `error`, one sentence: use a peer that has a socket
+#[test]
+fn what_a_soft_inmate_would_not_meet_is_refused() {
+    let scene = three();
+    scene.run("inmate 2:quiet");
+    for command in ["slow 2 5", "vanish 2", "vanish 2 memory", "hostile 2 1"] {
+        let error = scene.refused(command);
+        assert!(error.contains("peer 2 is a soft inmate"), "{error}");
+    }
+    assert_eq!(scene.run("status"), "inmate@2");
+    assert_eq!(scene.word(8), 3);
+}
+
+// bad input: `inmate` for a peer whose device was made slow, hostile, or gone => `error`, one sentence: `stop` it before
+#[test]
+fn no_soft_inmate_has_a_device_that_was_made_wrong() {
+    let scene = three();
+    for command in ["slow 2 5", "vanish 2", "die 2", "hostile 2 1"] {
+        scene.run(command);
+        let error = scene.refused("inmate 2");
+        assert!(error.contains("was made wrong"), "{command}: {error}");
+        scene.run("stop");
+        scene.run("inmate 2:quiet");
+        assert_eq!(scene.word(8), 3, "{command}");
+        scene.run("die 2");
+    }
+}
+
+// bad input: `inmate` for a peer whose device has a `--fault` => `error`, one sentence: use another peer
+#[test]
+fn no_soft_inmate_has_a_device_with_a_fault() {
+    let scene = Scene::new(LinkOptions {
+        faults: vec!["no-peers@1".parse().unwrap()],
+        ..LinkOptions::default()
+    });
+    scene.link.lock().detach(1);
+    let error = scene.refused("inmate 1");
+    assert!(
+        error.contains("peer 1 has the fault no-peers, which"),
+        "{error}"
+    );
+    assert_eq!(scene.run("status"), "");
+}
+
+// bad input: `scribble` on a link with nothing but a state table => `error`, one sentence
+#[test]
+fn nobody_scribbles_where_there_is_nothing_to_scribble_on() {
+    let scene = Scene::new(LinkOptions {
+        rw_size: 0,
+        output_size: 0,
+        ..LinkOptions::default()
+    });
+    let error = scene.refused("scribble 0 1");
+    assert!(error.contains("nothing to scribble on"), "{error}");
+    assert_eq!(scene.run("status"), "");
+}
+
 #[test]
 fn a_storm_rings_until_stop() {
     let scene = scene();
@@ -444,28 +524,35 @@ fn a_control_socket_in_use_is_refused() {
     let mut setup = Setup::new(LinkOptions::default());
     let path = setup.socket(0);
     let error = setup.model.listen_for_commands(&path).unwrap_err();
-    assert!(error.to_string().contains("another process listens"));
+    let error = error.to_string();
+    assert!(error.contains("somebody listens at"), "{error}");
+    assert!(error.contains("choose another --control"), "{error}");
 }
 
 #[test]
 fn a_slow_device_takes_its_time_and_others_do_not() {
+    const DELAY: Duration = Duration::from_millis(3000);
     let setup = Setup::new(LinkOptions::default());
-    let spec: LinkSpec = (**setup.model.link().lock().spec()).clone();
-    assert_eq!(spec.options().max_peers, 2);
-    let mut clients: Vec<_> = [0, 1]
-        .map(|peer| vfio_user::Client::new(&setup.socket(peer)).expect("a client"))
-        .into();
-    setup.model.control().run("slow 1 300").expect("slow");
-    let mut took = |peer: usize| {
+    let client = |peer| Client::new(&setup.socket(peer)).expect("a client");
+    let (mut quick, mut slow) = (client(0), client(1));
+    let read = |client: &mut Client| {
         let begin = Instant::now();
         let mut data = [0; 4];
-        clients[peer].region_read(7, 0, &mut data).expect("read");
+        client.region_read(7, 0, &mut data).expect("read");
         assert_eq!(data, [0x0a, 0x11, 0x06, 0x41]);
         begin.elapsed()
     };
-    assert!(took(1) >= Duration::from_millis(300));
-    // The other's answer does not wait for that of the slow one.
-    let _ = took(0);
-    assert_eq!(setup.peer(1).faults.slow_accesses, 1);
+    let command = format!("slow 1 {}", DELAY.as_millis());
+    setup.model.control().run(&command).expect("slow");
+    thread::scope(|scope| {
+        let slow = scope.spawn(move || read(&mut slow));
+        wait_for("the slow device's access", || {
+            (setup.peer(1).faults.slow_accesses == 1).then_some(())
+        });
+        // The other's answer does not wait for that of the slow one.
+        read(&mut quick);
+        assert!(!slow.is_finished(), "the quick device waited");
+        assert!(slow.join().expect("read") >= DELAY);
+    });
     assert_eq!(setup.peer(0).faults.slow_accesses, 0);
 }

@@ -23,7 +23,7 @@ const HEAD: &str = "\
 
 What you give, what you get, and the test that proves it. Each row stands beside that test; this document is generated from
 them, and a run of all tests fails if one of the tests named here was not run. What error numbers mean in general is in
-[the header](../include/uapi/linux/ivshmem.h).
+[the header](../include/uapi/linux/ivshmem.h). Below the sentence on a command line its parser may add the values that an option takes, and a hint.
 ";
 
 /// Tests of one subject.
@@ -125,9 +125,12 @@ const SOURCES: &[Source] = &[
         files: &["rust/harness/src/failures.rs"],
     },
     Source {
-        title: "The device model's command line",
+        title: "The device model's command line and commands",
         layer: "device",
-        files: &["rust/device/src/options.rs", "rust/device/tests/command.rs"],
+        files: &[
+            "rust/device/tests/command.rs",
+            "rust/device/tests/disturb.rs",
+        ],
     },
 ];
 

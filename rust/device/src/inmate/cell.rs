@@ -4,7 +4,8 @@
 
 use super::Lines;
 use crate::lines::IrqRequest;
-use crate::link::SharedLink;
+use crate::link::Link;
+use crate::link::Seat;
 use crate::link::Space;
 use crate::region::Region;
 use crate::statistics::Peer;
@@ -17,13 +18,14 @@ use ivshmem_protocol::registers;
 use ivshmem_protocol::state_table;
 use std::fmt;
 use std::sync::Arc;
+use std::sync::MutexGuard;
 
 /// MSI-X control, upper byte: enable.
 const MSIX_ENABLE: [u8; 1] = [0x80];
 
 /// A soft inmate's view of the link.
 pub struct Cell {
-    link: SharedLink,
+    seat: Seat,
     region: Arc<Region>,
     layout: Layout,
     vectors: u16,
@@ -38,19 +40,23 @@ impl fmt::Debug for Cell {
 }
 
 impl Cell {
-    pub(super) fn new(link: SharedLink, peer: u16) -> Self {
+    pub(super) fn new(seat: Seat) -> Self {
         let (region, layout, vectors) = {
-            let link = link.lock();
+            let link = seat.link().lock();
             let spec = link.spec();
             let vectors = spec.options().vectors;
-            (link.region().clone(), spec.layout(peer), vectors)
+            (link.region().clone(), spec.layout(seat.peer()), vectors)
         };
         Self {
-            link,
+            seat,
             region,
             layout,
             vectors,
         }
+    }
+
+    fn link(&self) -> MutexGuard<'_, Link> {
+        self.seat.link().lock()
     }
 
     /// Own peer ID.
@@ -72,7 +78,7 @@ impl Cell {
     }
 
     fn write(&self, space: Space, offset: u64, data: &[u8]) {
-        self.link.lock().write(self.id(), space, offset, data);
+        self.link().write(self.id(), space, offset, data);
     }
 
     fn write_register(&self, register: usize, value: u32) {
@@ -133,7 +139,7 @@ impl Cell {
 
     /// What a driver does at the start: interrupts on, state still 0.
     pub(super) fn bring_up(&self, lines: &Lines) {
-        self.link.lock().attach(self.id(), PeerKind::Inmate);
+        self.link().attach(self.id(), PeerKind::Inmate);
         let command = config::COMMAND_MEMORY | config::COMMAND_MASTER;
         self.write(
             Space::Config,
@@ -151,23 +157,23 @@ impl Cell {
                 signals: (0..self.vectors).map(signal).collect(),
             }
         };
-        self.link.lock().irq_request(self.id(), request);
+        self.link().irq_request(self.id(), request);
         self.write_register(registers::INT_CTRL, registers::INT_CTRL_ENABLE);
     }
 
     /// The end of an interrupt, which INTx wants to be acknowledged.
     pub(super) fn end_of_interrupt(&self) {
         if self.vectors == 0 {
-            let mut link = self.link.lock();
+            let mut link = self.link();
             let own_state = state_table::entry_offset(self.id()) as u64;
             link.read(self.id(), Space::Memory, own_state, &mut [0; 4]);
             link.irq_request(self.id(), IrqRequest::UnmaskIntx);
         }
     }
 
-    /// The cell is reset or gone: the device is as after power-on, and the state 0.
+    /// The cell is reset: the device is as after power-on, and the state 0.
     pub(super) fn go(&self) {
-        self.link.lock().detach(self.id());
+        self.link().detach(self.id());
     }
 
     /// What this peer can see and store.
@@ -186,6 +192,6 @@ impl Cell {
 
     /// Changes what the statistics tell of this peer.
     pub(super) fn report(&self, change: impl FnOnce(&mut Peer)) {
-        change(self.link.lock().statistics_of(self.id()));
+        change(self.link().statistics_of(self.id()));
     }
 }

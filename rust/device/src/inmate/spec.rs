@@ -7,6 +7,7 @@ use super::channels::Channels;
 use super::raw::Demo;
 use super::raw::Echo;
 use super::Inmate;
+use crate::fault::Fault;
 use crate::spec::LinkSpec;
 use ivshmem_messages::HEADER;
 use ivshmem_protocol::channel::layout::Section;
@@ -132,6 +133,14 @@ pub enum InmateParseError {
 /// Why a link has no place for a soft inmate.
 #[derive(Clone, Copy, Debug, Error, PartialEq, Eq)]
 pub enum Unfit {
+    /// Its device has a fault. It reads neither registers nor the capability.
+    #[error("peer {peer} has the fault {fault}, which a soft inmate does not see: use another peer for one of them")]
+    Faulty {
+        /// Its peer ID.
+        peer: u16,
+        /// The first fault of its device.
+        fault: Fault,
+    },
     /// It is to have a channel with somebody who cannot be.
     #[error("inmate {peer} has no channel to peer {to}: use another peer of the link")]
     To {
@@ -152,11 +161,14 @@ impl InmateSpec {
     ///
     /// [`Unfit`], which says what to do.
     pub fn check(&self, link: &LinkSpec) -> Result<(), Unfit> {
+        let peer = self.peer;
+        if let Some(fault) = link.faults(peer).next() {
+            return Err(Unfit::Faulty { peer, fault });
+        }
         let Behaviour::Channel(_, settings) = self.behaviour else {
             return Ok(());
         };
         let options = link.options();
-        let peer = self.peer;
         if let Some(to) = settings
             .to
             .filter(|&to| to == peer || to >= options.max_peers)

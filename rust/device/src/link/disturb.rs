@@ -71,10 +71,17 @@ impl Link {
         self.devices[usize::from(peer)].trouble.is_gone
     }
 
-    /// Whether somebody is there as `peer`.
+    /// Whether somebody is `peer`, there already or about to come.
     #[must_use]
-    pub fn is_present(&self, peer: u16) -> bool {
-        self.devices[usize::from(peer)].present
+    pub fn is_taken(&self, peer: u16) -> bool {
+        let device = &self.devices[usize::from(peer)];
+        device.taken || device.present
+    }
+
+    /// Whether the device of `peer` is wrong in a way that only a client can meet.
+    #[must_use]
+    pub fn is_wrong_for_clients(&self, peer: u16) -> bool {
+        self.devices[usize::from(peer)].trouble.is_for_clients()
     }
 
     /// `peer` dies: for others as if its process had ended. To the client itself the device is gone,
