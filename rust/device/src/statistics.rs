@@ -73,7 +73,7 @@ pub struct Canaries {
     /// Words of the state table that were not what the model had put there. Each is counted and
     /// put right at once.
     pub state_table_words: u64,
-    /// Words behind the end of the region that were not zero any more.
+    /// Words behind the end of the region that did not hold the guard's pattern any more.
     pub guard_words: u64,
     /// Words in the output sections of peers that never were there.
     pub unused_output_words: u64,

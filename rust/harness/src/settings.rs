@@ -15,7 +15,7 @@ const LIMIT: Duration = Duration::from_secs(600);
 /// Options of all commands that run guests.
 #[derive(Debug, Clone, Args)]
 pub(crate) struct Settings {
-    /// Description of the kernel to boot: the file kernel.env that `scripts/kernel env` prints
+    /// Description of the kernel to boot: kernel.env in the folder that `scripts/kernel path NAME` prints
     #[arg(long, env = "IVSHMEM_KERNEL_ENV", value_name = "FILE", global = true)]
     pub(crate) kernel_env: Option<PathBuf>,
 
@@ -87,8 +87,8 @@ impl Settings {
         match &self.kernel_env {
             Some(path) => Kernel::read(path),
             None => bail!(
-                "no kernel is named: give --kernel-env FILE (inside the toolbox, \
-                 /cache/kernel/RELEASE/kernel.env; `scripts/kernel env` prints it)"
+                "no kernel is named: give --kernel-env FILE, which is kernel.env in the folder that \
+                 `scripts/kernel path NAME` prints, or use `scripts/with-kernels NAME COMMAND...`"
             ),
         }
     }
