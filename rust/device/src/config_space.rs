@@ -240,6 +240,11 @@ impl ConfigSpace {
         }
     }
 
+    /// The address last written to BAR 0.
+    pub(crate) fn registers_address(&self) -> u64 {
+        (self.u32_at(BAR_0) & !0xf).into()
+    }
+
     /// The address last written to BAR 4.
     fn memory_address(&self) -> u64 {
         let low = u64::from(self.u32_at(BAR_0 + 4 * 4) & !0xf);

@@ -105,7 +105,9 @@ impl Device {
 
     fn show_address(&mut self) {
         for fault in self.spec.faults(self.id) {
-            self.config.change_address(|address| fault.address(address));
+            let registers = self.config.registers_address();
+            self.config
+                .change_address(|address| fault.address(address, registers));
         }
         if let Some(hostile) = self.trouble.hostile() {
             self.config

@@ -48,6 +48,8 @@ pub enum Fault {
     MisalignedAddress,
     /// The address of the memory is the last page of the 64-bit address space
     OverflowingAddress,
+    /// The address of the memory is that of the device's own registers
+    AddressOfRegisters,
     /// Register ID says the number of peers
     IdOutOfRange,
     /// Register Maximum Peers says 0
@@ -66,9 +68,10 @@ impl Fault {
     pub fn needs_shape(self) -> Option<Shape> {
         match self {
             Self::BeyondBar => Some(Shape::Bar2),
-            Self::NoAddress | Self::MisalignedAddress | Self::OverflowingAddress => {
-                Some(Shape::Jailhouse)
-            }
+            Self::NoAddress
+            | Self::MisalignedAddress
+            | Self::OverflowingAddress
+            | Self::AddressOfRegisters => Some(Shape::Jailhouse),
             _ => None,
         }
     }
@@ -120,6 +123,7 @@ impl Fault {
             Self::NoAddress
             | Self::MisalignedAddress
             | Self::OverflowingAddress
+            | Self::AddressOfRegisters
             | Self::IdOutOfRange
             | Self::NoPeers
             | Self::OnePeer
@@ -140,12 +144,13 @@ impl Fault {
         }
     }
 
-    /// The address of the memory that the capability shows.
-    pub(crate) fn address(self, address: u64) -> u64 {
+    /// The address of the memory that the capability shows, of a device with these addresses of memory and registers.
+    pub(crate) fn address(self, address: u64, registers: u64) -> u64 {
         match self {
             Self::NoAddress => 0,
             Self::MisalignedAddress => address.wrapping_add(0x800),
             Self::OverflowingAddress => u64::MAX - 0xfff,
+            Self::AddressOfRegisters => registers,
             _ => address,
         }
     }

@@ -101,6 +101,7 @@ const FAULTS: &[&str] = &[
     "no-address",
     "misaligned-address",
     "overflowing-address",
+    "address-of-registers",
     "id-out-of-range",
     "no-peers",
     "one-peer",

@@ -40,6 +40,7 @@ faults! {
     no_address "no-address" "no address and no BAR: one log line names it" ["base address", "missing"];
     odd_address "misaligned-address" "misaligned address: one log line names it" ["base address", "800"];
     high_address "overflowing-address" "overflowing address: one log line names it" ["base address", "0xfffffffffffff000"];
+    in_use "address-of-registers" "an address in use, that of the device's own registers: one log line names the region" ["region 0x", "in use"];
     bad_id "id-out-of-range" "ID out of range: one log line names ID and maximum" ["peer ID", "maximum peers"];
     no_peers "no-peers" "no peers at all: one log line names the number" ["maximum peers", " 0 "];
     one_peer "one-peer" "one peer only: one log line names the number" ["maximum peers", " 1 "];
