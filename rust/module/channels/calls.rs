@@ -38,12 +38,9 @@ use crate::{
         deadline,
         zero, //
     },
-    protocol::channel::{
-        session::{
-            self,
-            Ended, //
-        },
-        transfer::Next, //
+    protocol::channel::session::{
+        self,
+        Ended, //
     },
 };
 use kernel::{
@@ -78,11 +75,8 @@ impl State {
     /// How it stands now.
     fn status(&mut self, memory: &SharedMemory) -> Outcome<ivshmem_channel_status> {
         let ring = self.look(memory);
-        let finished = self.session.is_up() && {
-            // What has been found out is in the session.
-            let _ = self.session.confirmations(memory);
-            self.session.peer_has_finished(memory).unwrap_or(false)
-        };
+        // What is confirmed is found out with it.
+        let finished = self.session.peer_has_finished(memory).unwrap_or(false);
         let link = match self.session.link() {
             session::Link::Up if finished => uapi::IVSHMEM_CHANNEL_CLOSING,
             link => link_number(link),
@@ -136,11 +130,7 @@ impl Channel {
 
     /// Size of the next message, 0 if there is none.
     fn next_size(&self) -> Result<u32> {
-        let next = self.step(|state, memory| Outcome::new(state.next(memory), false))??;
-        Ok(match next {
-            Next::Message(message) => message.length,
-            Next::Nothing | Next::End => 0,
-        })
+        self.step(|state, memory| Outcome::new(state.next_size(memory), false))?
     }
 
     fn wait_call(&self, file: &File, argument: Argument) -> Result {

@@ -24,7 +24,7 @@ use kernel::prelude::*;
 const LOOKS_MAX: u32 = 4;
 
 /// How waiting for a confirmation has ended.
-enum Answer {
+pub(super) enum Answer {
     /// It is there.
     Confirmed,
     /// It will never be.
@@ -78,7 +78,7 @@ impl State {
     }
 
     /// Likewise, until there is nothing left to ask.
-    fn confirmation(&mut self, memory: &SharedMemory, number: u64) -> Option<Answer> {
+    pub(super) fn confirmation(&mut self, memory: &SharedMemory, number: u64) -> Option<Answer> {
         for look in 1..=LOOKS_MAX {
             if let Some(answer) = self.await_confirmation(memory, number, look == LOOKS_MAX) {
                 return Some(answer);

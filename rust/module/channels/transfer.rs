@@ -88,6 +88,12 @@ impl State {
     pub(super) fn await_room(&mut self, memory: &SharedMemory) -> Outcome<bool> {
         match self.session.link() {
             session::Link::Up => {
+                // First: as long as too much is unconfirmed, there is no use in room.
+                if let Some(number) = self.session.needed_confirmation() {
+                    if self.confirmation(memory, number).is_none() {
+                        return Outcome::new(false, false);
+                    }
+                }
                 let wanted = self.wanted_room();
                 // An error is something to try for, too.
                 Outcome::new(
@@ -115,7 +121,8 @@ impl State {
         Outcome::new(self.session.link() != session::Link::Waiting, ring)
     }
 
-    /// Room for a message, or none now.
+    /// Room for a message, or none now. What the peer has confirmed by now is known afterwards, even if it restarts before
+    /// anybody asks.
     fn reserve(&mut self, memory: &SharedMemory, length: u32) -> Result<Option<Slot>> {
         match self.session.reserve(memory, length) {
             Ok(slot) => Ok(Some(slot)),
@@ -123,7 +130,8 @@ impl State {
                 self.refused = self.session.record(length).ok_or(EMSGSIZE)?;
                 Ok(None)
             }
-            Err(SendError::Waiting) => Ok(None),
+            // What is missing is found out again by whoever waits.
+            Err(SendError::Unconfirmed | SendError::Waiting) => Ok(None),
             Err(SendError::Length) => Err(EMSGSIZE),
             Err(SendError::Finished) => Err(EPIPE),
             Err(SendError::Ended(why)) => Err(failure(why)),
@@ -133,19 +141,29 @@ impl State {
     fn commit(&mut self, memory: &SharedMemory, slot: Slot) -> Outcome<Result<u64>> {
         self.refused = 0;
         match self.session.commit(memory, slot) {
-            Ok(ring) => {
-                // So that it is known even if the peer restarts before anybody asks. If it has restarted by now, the
-                // next call says so.
-                let _ = self.session.confirmations(memory);
-                Outcome::new(Ok(self.session.sent().0), ring)
-            }
+            Ok(ring) => Outcome::new(Ok(self.session.sent().0), ring),
             Err(why) => Outcome::new(Err(failure(why)), false),
         }
     }
 
-    /// The next message, which may still turn out to be none.
-    pub(super) fn next(&mut self, memory: &SharedMemory) -> Result<Next> {
-        self.session.next(memory).map_err(failure)
+    /// The next message, which may still turn out to be none, to be copied to `most` bytes.
+    fn next(&mut self, memory: &SharedMemory, most: usize) -> Result<Next> {
+        let next = self.session.next(memory).map_err(failure)?;
+        if let Next::Message(message) = &next {
+            if message.length as usize > most {
+                self.session.length_of(memory, message).map_err(failure)?;
+                return Err(EMSGSIZE);
+            }
+        }
+        Ok(next)
+    }
+
+    /// Size of the next message, 0 if there is none.
+    pub(super) fn next_size(&mut self, memory: &SharedMemory) -> Result<u32> {
+        match self.session.next(memory).map_err(failure)? {
+            Next::Message(message) => self.session.length_of(memory, &message).map_err(failure),
+            Next::Nothing | Next::End => Ok(0),
+        }
     }
 
     /// `message` has been copied: makes sure of it, gives its room back, and confirms it if that is due.
@@ -200,6 +218,38 @@ impl Fetches {
     }
 }
 
+/// Somebody who may have to wait.
+#[derive(Default)]
+struct Patient {
+    /// It has waited before, and has been told that there is no need to.
+    waited: bool,
+}
+
+impl Patient {
+    /// Waits until `step` says that there is something. Whatever that says, nobody tries again and again because of it
+    /// who does not want to wait, or has got a signal.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`Channel::wait`].
+    fn wait(
+        &mut self,
+        channel: &Channel,
+        patience: Patience,
+        step: fn(&mut State, &SharedMemory) -> Outcome<bool>,
+    ) -> Result {
+        if core::mem::replace(&mut self.waited, true) {
+            if patience != Patience::Wait {
+                return Err(EAGAIN);
+            }
+            if current!().signal_pending() {
+                return Err(ERESTARTSYS);
+            }
+        }
+        channel.wait(patience.deadline(), step)
+    }
+}
+
 /// A message that is being written.
 #[derive(Default)]
 struct Outgoing {
@@ -227,11 +277,12 @@ impl Channel {
         };
         let _turn = self.writing.take(self, patience)?;
         let mut outgoing = Outgoing::default();
+        let mut patient = Patient::default();
         let mut fetches = Fetches::default();
         loop {
             match self.try_send(&mut outgoing, length, from)? {
                 Attempt::Done(length) => return Ok(length),
-                Attempt::Blocked => self.wait(patience.deadline(), State::await_room)?,
+                Attempt::Blocked => patient.wait(self, patience, State::await_room)?,
                 Attempt::Absent(_) if patience == Patience::NoWait => return Err(EAGAIN),
                 Attempt::Absent(left) => fetches.fetch(from, left)?,
             }
@@ -290,11 +341,12 @@ impl Channel {
         }
         let _turn = self.reading.take(self, patience)?;
         let mut incoming = Incoming::default();
+        let mut patient = Patient::default();
         let mut fetches = Fetches::default();
         loop {
             match self.try_receive(&mut incoming, to)? {
                 Attempt::Done(length) => return Ok(length),
-                Attempt::Blocked => self.wait(patience.deadline(), State::await_data)?,
+                Attempt::Blocked => patient.wait(self, patience, State::await_data)?,
                 Attempt::Absent(_) if patience == Patience::NoWait => return Err(EAGAIN),
                 Attempt::Absent(left) => fetches.fetch(to, left)?,
             }
@@ -307,10 +359,7 @@ impl Channel {
         let memory = inside.memory()?;
         let message = match incoming.message.take() {
             Some(message) => message,
-            None => match self.next_message(&inside, &memory)? {
-                Next::Message(message) if message.length as usize > to.len() => {
-                    return Err(EMSGSIZE)
-                }
+            None => match self.next_message(&inside, &memory, to.len())? {
                 Next::Message(message) => message,
                 Next::Nothing => return Ok(Attempt::Blocked),
                 Next::End => return Ok(Attempt::Done(0)),
@@ -352,10 +401,15 @@ impl Channel {
         })
     }
 
-    /// The next message, for somebody who is inside of the device.
-    fn next_message(&self, inside: &Inside<'_>, memory: &SharedMemory) -> Result<Next> {
+    /// The next message, for somebody who is inside of the device and has room for `most` bytes.
+    fn next_message(
+        &self,
+        inside: &Inside<'_>,
+        memory: &SharedMemory,
+        most: usize,
+    ) -> Result<Next> {
         self.step_inside(inside, memory, |state, memory| {
-            Outcome::new(state.next(memory), false)
+            Outcome::new(state.next(memory, most), false)
         })
     }
 }

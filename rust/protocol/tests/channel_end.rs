@@ -177,6 +177,145 @@ fn e2_what_was_confirmed_before_the_end_is_counted() {
     assert_eq!(left.sent(), (1, 1));
 }
 
+/// What the peer does after it has closed, and whether we have been told of the end by a read, or by a write only.
+#[test]
+fn e1_an_end_that_is_taken_back_breaks_the_session() {
+    for by_reading in [true, false] {
+        for more in [true, false] {
+            for fin in [0, 1] {
+                if fin == 1 && !(more && by_reading) {
+                    // It is as it was, or may have been so before.
+                    continue;
+                }
+                let memory = memory();
+                let [mut left, mut gone] = connected(&memory, SIZE);
+                let mut liar = gone.clone();
+                gone.close(&memory).expect("it is there");
+                if by_reading {
+                    assert!(matches!(left.next(&memory), Ok(Next::End)));
+                } else {
+                    assert!(matches!(left.reserve(&memory, 1), Err(SendError::Finished)));
+                }
+                memory.set(at(1, block::FIN), fin);
+                if more {
+                    send(&memory, &mut liar, b"more");
+                }
+                let what = format!("by reading: {by_reading}, more: {more}, fin: {fin}");
+                let mut again = left.clone();
+                let next = left.next(&memory).map(drop);
+                assert_eq!(next, Err(Ended::Broken), "{what}");
+                if fin == 0 {
+                    let finished = again.peer_has_finished(&memory);
+                    assert_eq!(finished, Err(Ended::Broken), "{what}");
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn e1_what_was_written_before_the_end_is_all_that_there_is() {
+    let memory = memory();
+    let [mut left, mut gone] = connected(&memory, SIZE);
+    send(&memory, &mut gone, b"last words");
+    let mut liar = gone.clone();
+    gone.close(&memory).expect("it is there");
+    let received = receive(&memory, &mut left).expect("a message");
+    assert_eq!(received.0, b"last words");
+    send(&memory, &mut liar, b"more");
+    assert!(matches!(left.next(&memory), Err(Ended::Broken)));
+}
+
+#[test]
+fn e1_an_end_of_one_who_restarts_is_a_reset() {
+    let memory = memory();
+    let [mut left, mut gone] = connected(&memory, SIZE);
+    gone.close(&memory).expect("it is there");
+    assert!(matches!(left.next(&memory), Ok(Next::End)));
+    // `fin` is 0 again, of another session: that counts for nothing.
+    Session::start(&memory, &config(1, 0, SIZE, 2)).expect("starts");
+    assert!(matches!(left.next(&memory), Err(Ended::Reset)));
+}
+
+#[test]
+fn s6_the_length_of_a_message_that_is_not_taken_is_looked_at_again() {
+    let memory = memory();
+    let [mut left, mut right] = connected(&memory, SIZE);
+    send(&memory, &mut right, b"one");
+    let Ok(Next::Message(message)) = left.next(&memory) else {
+        panic!("no message");
+    };
+    assert_eq!(left.length_of(&memory, &message), Ok(3));
+    // It stays, and is that of another session after a restart.
+    Session::start(&memory, &config(1, 0, SIZE, 2)).expect("starts");
+    let Ok(Next::Message(stale)) = left.next(&memory) else {
+        panic!("what it has seen it takes for a message until it looks again");
+    };
+    assert_eq!(left.length_of(&memory, &stale), Err(Ended::Reset));
+}
+
+#[test]
+fn t5_a_sender_stops_when_too_much_is_unconfirmed_and_goes_on() {
+    let memory = memory();
+    let [mut left, mut right] = connected(&memory, SIZE);
+    left.limit_unconfirmed(3);
+    let refused = |left: &mut Session| left.reserve(&memory, 1).map(drop);
+    for number in 1..=20 {
+        if number > 3 {
+            assert_eq!(refused(&mut left), Err(SendError::Unconfirmed));
+            let needed = left.needed_confirmation();
+            assert_eq!(needed, Some(number - 3), "the nearest that is enough");
+            // All has been read, so there is room, but no use in it.
+            assert_eq!(left.await_room(&memory, SIZE), Ok(false));
+            assert_eq!(left.await_confirmation(&memory, number - 3), Ok(false));
+            // One confirmation is enough, and rings.
+            assert_eq!(right.confirm(&memory, number - 3), Ok(true));
+            assert_eq!(left.await_room(&memory, SIZE), Ok(true));
+        }
+        assert_eq!(left.needed_confirmation(), None);
+        send(&memory, &mut left, b"x");
+        receive(&memory, &mut right).expect("a message");
+    }
+    assert_eq!(left.sent(), (20, 17));
+    // The end is another reason not to wait.
+    right.close(&memory).expect("it is there");
+    assert_eq!(left.await_room(&memory, SIZE), Ok(true));
+    assert_eq!(refused(&mut left), Err(SendError::Finished));
+}
+
+#[test]
+fn t5_the_limit_is_one_at_least_and_never_more_than_the_rule_says() {
+    let memory = memory();
+    let [mut left, _] = connected(&memory, SIZE);
+    let mut unlimited = left.clone();
+    unlimited.limit_unconfirmed(u64::MAX);
+    assert_eq!(unlimited, left);
+    left.limit_unconfirmed(0);
+    send(&memory, &mut left, b"x");
+    assert_eq!(left.needed_confirmation(), Some(1));
+}
+
+#[test]
+fn t5_what_is_confirmed_is_known_with_each_look_of_a_sender() {
+    let memory = memory();
+    let [mut left, mut right] = connected(&memory, SIZE);
+    let confirm_another = |left: &mut Session, right: &mut Session| {
+        send(&memory, left, b"x");
+        receive(&memory, right).expect("a message");
+        right.confirm(&memory, right.received().0).expect("up");
+        left.sent().1
+    };
+    assert_eq!(confirm_another(&mut left, &mut right), 0);
+    left.reserve(&memory, 1).expect("room");
+    assert_eq!(left.sent(), (1, 1));
+    assert_eq!(confirm_another(&mut left, &mut right), 1);
+    left.peer_has_finished(&memory).expect("up");
+    assert_eq!(left.sent(), (2, 2));
+    assert_eq!(confirm_another(&mut left, &mut right), 2);
+    left.await_room(&memory, 8).expect("up");
+    assert_eq!(left.sent(), (3, 3));
+}
+
 #[test]
 fn w1_a_confirmation_is_announced_whatever_its_number() {
     for number in [1u64, 2, 1 << 31, (1 << 32) - 1, 1 << 32, (1 << 32) + 1] {

@@ -118,6 +118,16 @@ fn a_sender_waits_for_room_and_goes_on() {
 }
 
 #[test]
+fn a_sender_waits_for_confirmations_and_goes_on() {
+    let scenario = Scenario {
+        messages: [3, 0],
+        unconfirmed: 1,
+        ..Scenario::default()
+    };
+    explored("unconfirmed", scenario, 20_000);
+}
+
+#[test]
 fn everything_arrives_before_the_end() {
     let scenario = Scenario {
         messages: [2, 0],
@@ -164,6 +174,17 @@ fn a_cell_that_is_reset_comes_back() {
 fn sleeping_without_a_second_look_is_noticed() {
     explore(&Scenario {
         fault: Fault::Sleepy,
+        ..Scenario::default()
+    });
+}
+
+#[test]
+#[should_panic(expected = "sleeps with work to do")]
+fn not_asking_for_confirmations_is_noticed() {
+    explore(&Scenario {
+        messages: [2, 0],
+        unconfirmed: 1,
+        fault: Fault::Unasked,
         ..Scenario::default()
     });
 }

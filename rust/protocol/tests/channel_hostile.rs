@@ -168,6 +168,7 @@ fn one_case(nature: Nature, connect: bool, calls: &[(u8, u32)]) -> [u32; 3] {
     *judge.memory.meanwhile.borrow_mut() =
         Some(Box::new(move |words| tamper(&mut random, nature, words)));
     let mut done = [0; 3];
+    let (mut finished, mut drained) = (false, false);
     for (kind, number) in calls {
         let was_up = session.is_up();
         let result = match kind % 10 {
@@ -176,6 +177,7 @@ fn one_case(nature: Nature, connect: bool, calls: &[(u8, u32)]) -> [u32; 3] {
                 session.reserve(memory, number % (SIZE + 9))
             }) {
                 Ok(slot) => {
+                    assert!(!finished && !drained, "room behind the end");
                     assert!(within(&slot.pieces, &own_ring), "{slot:?}");
                     done[0] += 1;
                     judge
@@ -183,11 +185,16 @@ fn one_case(nature: Nature, connect: bool, calls: &[(u8, u32)]) -> [u32; 3] {
                         .map(drop)
                 }
                 Err(SendError::Ended(why)) => Err(why),
+                Err(SendError::Finished) => {
+                    finished = true;
+                    Ok(())
+                }
                 Err(_) => Ok(()),
             },
             3..=5 => match judge.call("next", |memory| session.next(memory)) {
                 Ok(Next::Message(message)) => {
                     assert!(was_up && within(&message.pieces, &theirs), "{message:?}");
+                    assert!(!drained, "a message behind the end");
                     let bytes: usize = message.pieces.0.iter().map(|piece| piece.len()).sum();
                     assert_eq!(bytes, message.length as usize);
                     done[1] += 1;
@@ -201,6 +208,10 @@ fn one_case(nature: Nature, connect: bool, calls: &[(u8, u32)]) -> [u32; 3] {
                             })
                             .map(drop),
                     }
+                }
+                Ok(Next::End) => {
+                    drained = true;
+                    Ok(())
                 }
                 other => other.map(drop),
             },

@@ -1,15 +1,16 @@
 // SPDX-License-Identifier: GPL-2.0 OR MIT
 
 //! Each publication and wake-up of channels between two threads in loom's model of weak memory: every order of the
-//! accesses, and every value that a load may give in the memory model of C11. Both threads call the core. That each
-//! barrier is needed is shown by leaving it out: then the same model fails.
+//! accesses, and every value that a load may give in the memory model of C11. Both threads call the core. That a
+//! barrier is needed is shown by leaving it out: then the same model fails. One kind of them is left out at a time,
+//! everywhere; Documentation/channel-protocol.md, "Properties", has a list of which of the rules' that shows.
 //!
 //! Loads never give a value that is stored later, in loom: what needs that is in tests/litmus.
 
 mod channel_ends;
 
-use channel_ends::{config, connected, send, Counted};
-use ivshmem_protocol::channel::session::{Ended, Session};
+use channel_ends::{config, connected, section, send, Counted};
+use ivshmem_protocol::channel::session::{end_all, Config, Ended, Session};
 use ivshmem_protocol::channel::transfer::{Next, Pieces};
 use ivshmem_protocol::channel::Barriers;
 use ivshmem_protocol::memory::{LoadOrder, Memory, OutOfBounds, StoreOrder};
@@ -118,16 +119,19 @@ fn up(prepare: impl FnOnce(&Counted, &mut [Session; 2])) -> Before {
     Before { words, ends }
 }
 
-/// How often a thread may be interrupted: as often as can be, but for the two models that are too large for that.
-/// IVSHMEM_CHANNEL_LOOM says another bound for these.
-fn bound(name: &str) -> Option<usize> {
-    let usual = match name {
-        "handshake" => 2,
-        "restart, receiver" => 4,
-        _ => return None,
+/// How often a thread may be interrupted. A model is run with each bound: loom leaves out different orders without one
+/// ("start" never sees the new session then) than with one, so those that are small enough are run both ways.
+/// IVSHMEM_CHANNEL_LOOM says another bound.
+fn bounds(name: &str) -> Vec<Option<usize>> {
+    let (unbound, usual) = match name {
+        "handshake" => (false, 2),
+        "restart, receiver" | "start" => (false, 4),
+        _ => (true, 4),
     };
     let wanted = std::env::var("IVSHMEM_CHANNEL_LOOM").ok();
-    Some(wanted.map_or(usual, |wanted| wanted.parse().expect("a number")))
+    let bound = wanted.map_or(usual, |wanted| wanted.parse().expect("a number"));
+    let without = unbound.then_some(None);
+    without.into_iter().chain([Some(bound)]).collect()
 }
 
 /// Runs two threads, each with its end of the channel, in all orders; then `judge` on what they say.
@@ -139,24 +143,26 @@ fn model<A: 'static, B: 'static>(
     judge: fn(&Weak, A, B),
 ) {
     let runs = Arc::new(AtomicUsize::new(0));
-    let counted = runs.clone();
-    let mut builder = loom::model::Builder::new();
-    builder.max_branches = 10_000;
-    builder.preemption_bound = bound(name);
-    builder.check(move || {
-        counted.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
-        let words = before.words.iter().map(|word| AtomicU32::new(*word));
-        let memory = Arc::new(Weak {
-            words: words.collect(),
-            without,
+    for bound in bounds(name) {
+        let (counted, before) = (runs.clone(), before.clone());
+        let mut builder = loom::model::Builder::new();
+        builder.max_branches = 10_000;
+        builder.preemption_bound = bound;
+        builder.check(move || {
+            counted.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+            let words = before.words.iter().map(|word| AtomicU32::new(*word));
+            let memory = Arc::new(Weak {
+                words: words.collect(),
+                without,
+            });
+            let [left_end, right_end] = before.ends.clone();
+            let shared = memory.clone();
+            let thread = loom::thread::spawn(move || right(&shared, right_end));
+            let first = left(&memory, left_end);
+            let second = thread.join().expect("it ends");
+            judge(&memory, first, second);
         });
-        let [left_end, right_end] = before.ends.clone();
-        let shared = memory.clone();
-        let thread = loom::thread::spawn(move || right(&shared, right_end));
-        let first = left(&memory, left_end);
-        let second = thread.join().expect("it ends");
-        judge(&memory, first, second);
-    });
+    }
     let runs = runs.load(std::sync::atomic::Ordering::Relaxed);
     println!("{name}: {runs} executions");
     assert!(runs > 1, "{name}");
@@ -379,6 +385,106 @@ fn restart(without: Without) {
             assert!(right, "of another session: {heard:?}");
         },
     );
+}
+
+/// The right end stops using its section for channels, and writes something else there: a header that is none into the
+/// ring.
+fn use_otherwise(memory: &Weak, _: Session) {
+    let section = section(1, SIZE, 2);
+    end_all(memory, section).expect("there");
+    let at = section.offset + SIZE as usize - 64;
+    for (word, value) in [3, 1, 5].into_iter().enumerate() {
+        memory.words[at / 4 + word].store(value, Ordering::Relaxed);
+    }
+}
+
+/// One end stops using its section for channels while the other receives: E3, S6.
+fn stop(without: Without) {
+    let sent = up(|memory, [_, right]| {
+        send(memory, right, &[7; 8]);
+    });
+    model(
+        "stop",
+        (sent, without),
+        |memory, mut left| hear(memory, &mut left),
+        use_otherwise,
+        |_, heard, ()| {
+            let right = matches!(
+                heard,
+                Ok(Some([0x0707_0707, 0x0707_0707])) | Err(Ended::Reset)
+            );
+            assert!(right, "of no session: {heard:?}");
+        },
+    );
+}
+
+#[test]
+fn what_is_read_while_the_peer_stops_is_of_the_old_session_or_dropped() {
+    stop(Without::Nothing);
+}
+
+#[test]
+#[should_panic(expected = "of no session")]
+fn stopping_needs_the_write_barrier() {
+    stop(Without::WriteBarrier);
+}
+
+#[test]
+#[should_panic(expected = "of no session")]
+fn stopping_needs_the_read_barrier() {
+    stop(Without::ReadBarrier);
+}
+
+/// One end starts, with another vector than before, while the other looks: S1, S3.
+fn start(without: Without) {
+    let waiting = up(|memory, [left, _]| {
+        *left = Session::start(memory, &config(0, 1, SIZE, 2)).expect("starts");
+    });
+    model(
+        "start",
+        (waiting, without),
+        |memory, mut left| {
+            left.look(memory).expect("nobody breaks anything");
+            left
+        },
+        |memory, _| {
+            let config = Config {
+                vector: Some(2),
+                ..config(1, 0, SIZE, 2)
+            };
+            Session::start(memory, &config).expect("starts")
+        },
+        |_, left, right| {
+            let seen = left.peer_epoch() == right.epoch();
+            assert!(
+                !seen || left.peer_vector() == Some(2),
+                "a session with what was there before it"
+            );
+        },
+    );
+}
+
+#[test]
+fn one_who_sees_a_session_sees_all_that_its_start_wrote() {
+    start(Without::Nothing);
+}
+
+#[test]
+#[should_panic(expected = "what was there before")]
+fn a_start_needs_release() {
+    start(Without::Release);
+}
+
+#[test]
+#[should_panic(expected = "what was there before")]
+fn a_start_needs_acquire() {
+    start(Without::Acquire);
+}
+
+/// All loads of a look are with acquire, which does what the barrier is for.
+#[test]
+fn a_look_does_without_the_read_barrier() {
+    start(Without::ReadBarrier);
 }
 
 /// One end starts again while the other counts confirmations and looks for room: S1, S6.

@@ -395,7 +395,7 @@ impl End {
         let slot = match self.role {
             Role::Echo => match session.reserve(view, message.length) {
                 Ok(slot) => Some(slot),
-                Err(SendError::Full | SendError::Waiting) => {
+                Err(SendError::Full | SendError::Unconfirmed | SendError::Waiting) => {
                     self.blocked = Some(message.length);
                     return Ok(false);
                 }
@@ -496,8 +496,9 @@ impl End {
             more |= session.await_data(view)?;
         }
         let (sent, confirmed) = session.sent();
-        if self.role == Role::Source && sent > confirmed {
-            more |= session.await_confirmation(view, sent)?;
+        let last = (self.role == Role::Source && sent > confirmed).then_some(sent);
+        if let Some(number) = session.needed_confirmation().or(last) {
+            more |= session.await_confirmation(view, number)?;
         }
         Ok(more)
     }

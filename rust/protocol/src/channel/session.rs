@@ -15,6 +15,7 @@ use super::layout::PORTS;
 use super::layout::VERSION;
 use super::position::Position;
 use super::position::NO_EVENT;
+use super::transfer::UNCONFIRMED_MAX;
 use super::Barriers;
 use core::fmt;
 
@@ -136,6 +137,10 @@ pub struct Session {
     peer_vector: u32,
     /// [`Self::close`] has said to the peer that we are gone.
     told: bool,
+    /// The peer has closed its end.
+    pub(super) finished: bool,
+    /// So many messages may wait for confirmation.
+    pub(super) unconfirmed_max: u64,
     pub(super) outgoing: Outgoing,
     pub(super) incoming: Incoming,
 }
@@ -158,6 +163,8 @@ pub(super) struct Incoming {
     pub(super) consumed: Position,
     /// How far the peer had written when we last looked. It may have written more.
     pub(super) written: Position,
+    /// It may not: it had closed its end before.
+    pub(super) is_last: bool,
     /// Messages, since the start.
     pub(super) received: u64,
     /// Of these, confirmed to the peer.
@@ -221,6 +228,8 @@ impl Session {
             peer_ring: None,
             peer_vector: NO_VECTOR,
             told: false,
+            finished: false,
+            unconfirmed_max: UNCONFIRMED_MAX,
             outgoing: Outgoing::default(),
             incoming: Incoming::default(),
         })
@@ -373,19 +382,15 @@ impl Session {
         why
     }
 
-    /// Whether the peer has closed its end (rule E2). Nothing that is sent now will be read; what it has sent and
-    /// confirmed before can still be received and counted.
+    /// Whether the peer has closed its end (rule E2). Nothing that is sent now will be read; what it has sent before can
+    /// still be received. What it has confirmed is in [`Self::sent`] then.
     ///
     /// # Errors
     ///
     /// The session has ended.
     pub fn peer_has_finished<M: Barriers>(&mut self, memory: &M) -> Result<bool, Ended> {
         match self.link {
-            Link::Up => {
-                let finished = self.finished(memory)?;
-                self.check(memory)?;
-                Ok(finished)
-            }
+            Link::Up => self.observe(memory, false),
             _ => self.unless_ended(false),
         }
     }
@@ -398,9 +403,13 @@ impl Session {
         }
     }
 
-    /// The peer's `fin`, not yet valid.
-    pub(super) fn finished<M: Barriers>(&self, memory: &M) -> Result<bool, Ended> {
-        Ok(memory.load(self.peer + block::FIN, LoadOrder::Acquire)? != 0)
+    /// The peer's `fin`, valid: it does not go back (rule E1).
+    pub(super) fn note_fin(&mut self, finished: bool) -> Result<(), Ended> {
+        if self.finished && !finished {
+            return Err(self.end(Ended::Broken));
+        }
+        self.finished = finished;
+        Ok(())
     }
 
     /// To be called when the peer's entry in the state table was seen to be 0 while this session was up (rule S7):

@@ -16,15 +16,18 @@ use super::Barriers;
 use core::ops::Range;
 
 /// Most messages that may wait for confirmation (rule T5).
-const UNCONFIRMED_MAX: u64 = 1 << 31;
+pub(super) const UNCONFIRMED_MAX: u64 = 1 << 31;
 
 /// Why a message cannot be sent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum SendError {
     /// The peer is not there yet.
     Waiting,
-    /// Not now: no room, or too much is unconfirmed.
+    /// Not now: no room. [`Session::await_room`] waits for it.
     Full,
+    /// Not now: too many messages are not confirmed. [`Session::await_confirmation`] of what
+    /// [`Session::needed_confirmation`] says waits for that.
+    Unconfirmed,
     /// A message has 1 byte at least, and [`Session::largest_message`] at most.
     Length,
     /// The peer has closed its end.
@@ -67,7 +70,8 @@ pub struct Slot {
 pub struct Message {
     /// Its length in bytes.
     pub length: u32,
-    /// Where its bytes are. They may change until [`Session::take`] says that they have not.
+    /// Where its bytes are. They may change until [`Session::take`] says that they have not, and its length may be
+    /// none until then or until [`Session::length_of`] says that it is.
     pub pieces: Pieces,
     end: Position,
 }
@@ -126,18 +130,73 @@ impl Session {
             .saturating_sub(size.distance(self.outgoing.consumed, self.outgoing.written))
     }
 
-    /// Bytes of our ring that are free.
-    pub(super) fn free<M: Barriers>(&mut self, memory: &M) -> Result<u32, Ended> {
-        let consumed = memory.load(self.peer + block::CONSUMED, LoadOrder::Acquire)?;
+    /// Which message has to be confirmed before another one may be sent, as of the last look at the peer; [`None`] if
+    /// none has (rule T5).
+    #[must_use]
+    pub const fn needed_confirmation(&self) -> Option<u64> {
+        let first = self.outgoing.sent + 1;
+        let needed = first.saturating_sub(self.unconfirmed_max);
+        if needed > self.outgoing.confirmed {
+            Some(needed)
+        } else {
+            None
+        }
+    }
+
+    /// Stops sending when `most` messages are not confirmed, 1 at least. Without this call, and at most, it is as many as
+    /// rule T5 has.
+    pub fn limit_unconfirmed(&mut self, most: u64) {
+        self.unconfirmed_max = most.clamp(1, UNCONFIRMED_MAX);
+    }
+
+    /// Looks at all that a sender wants to know of the peer, behind one check (rule S6): whether it has closed its end,
+    /// what it has confirmed (rule T5), and, if `room` is asked for, how far it has read (rule R3).
+    ///
+    /// True if it has closed. Then the rest is the last word.
+    pub(super) fn observe<M: Barriers>(&mut self, memory: &M, room: bool) -> Result<bool, Ended> {
+        let get = |field| memory.load(self.peer + field, LoadOrder::Acquire);
+        let finished = get(block::FIN)? != 0;
+        let consumed = if room {
+            Some(get(block::CONSUMED)?)
+        } else {
+            None
+        };
+        let confirmed = get(block::CONFIRMED)?;
         self.check(memory)?;
+        self.note_fin(finished)?;
+        if let Some(consumed) = consumed {
+            self.note_consumed(consumed)?;
+        }
+        self.note_confirmed(confirmed)?;
+        Ok(finished)
+    }
+
+    /// The peer's `consumed`, valid.
+    fn note_consumed(&mut self, consumed: u32) -> Result<(), Ended> {
         let size = self.ring.size;
         match size.position(consumed) {
             Some(consumed) if size.distance(consumed, self.outgoing.written) <= size.bytes() => {
                 self.outgoing.consumed = consumed;
-                Ok(self.known_room())
+                Ok(())
             }
             _ => Err(self.end(Ended::Broken)),
         }
+    }
+
+    /// The peer's `confirmed`, valid.
+    fn note_confirmed(&mut self, confirmed: u32) -> Result<(), Ended> {
+        let Outgoing {
+            sent,
+            confirmed: before,
+            ..
+        } = self.outgoing;
+        // CAST: Mod 2^32, as the field says.
+        let more = u64::from(confirmed.wrapping_sub(before as u32));
+        if more > sent - before {
+            return Err(self.end(Ended::Broken));
+        }
+        self.outgoing.confirmed = before + more;
+        Ok(())
     }
 
     /// Room for a message of `length` bytes (rule T1). Nothing is sent before [`Self::commit`].
@@ -148,14 +207,15 @@ impl Session {
     pub fn reserve<M: Barriers>(&mut self, memory: &M, length: u32) -> Result<Slot, SendError> {
         let record = self.ring.size.record(length).ok_or(SendError::Length)?;
         self.up()?;
-        if self.peer_has_finished(memory)? {
+        // What was free stays so.
+        let room = self.known_room() < record;
+        if self.observe(memory, room)? {
             return Err(SendError::Finished);
         }
-        let unconfirmed = self.outgoing.sent - self.outgoing.confirmed;
-        let many = unconfirmed >= UNCONFIRMED_MAX
-            && self.outgoing.sent - self.confirmations(memory)? >= UNCONFIRMED_MAX;
-        // What was free stays so, and costs no look at the peer.
-        if many || (self.known_room() < record && self.free(memory)? < record) {
+        if self.needed_confirmation().is_some() {
+            return Err(SendError::Unconfirmed);
+        }
+        if self.known_room() < record {
             return Err(SendError::Full);
         }
         let written = self.outgoing.written;
@@ -201,15 +261,23 @@ impl Session {
         let size = ring.size;
         let from = self.incoming.consumed;
         if from == self.incoming.written {
-            let finished = self.finished(memory)?;
-            let written = memory.load(self.peer + block::WRITTEN, LoadOrder::Acquire)?;
+            // All up to here has been taken, so what was read with it was valid.
+            self.finished |= self.incoming.is_last;
+            let get = |field| memory.load(self.peer + field, LoadOrder::Acquire);
+            let finished = get(block::FIN)? != 0;
+            let written = get(block::WRITTEN)?;
             if written == from.get() {
                 self.check(memory)?;
+                self.note_fin(finished)?;
+                self.incoming.is_last = finished;
                 return Ok(if finished { Next::End } else { Next::Nothing });
             }
+            // Rule E1: nothing follows, and it stays so.
+            let follows = !self.incoming.is_last && (finished || !self.finished);
             match size.position(written) {
-                Some(written) if size.distance(from, written) <= size.bytes() => {
+                Some(written) if size.distance(from, written) <= size.bytes() && follows => {
                     self.incoming.written = written;
+                    self.incoming.is_last = finished;
                 }
                 _ => return Err(self.wrong(memory)),
             }
@@ -229,6 +297,16 @@ impl Session {
             }
             _ => Err(self.wrong(memory)),
         }
+    }
+
+    /// The length of `message`, for one who wants to know it and does not take the message.
+    ///
+    /// # Errors
+    ///
+    /// The session has ended, and there is no such message.
+    pub fn length_of<M: Barriers>(&mut self, memory: &M, message: &Message) -> Result<u32, Ended> {
+        self.check(memory)?;
+        Ok(message.length)
     }
 
     /// Says whether `message`, whose bytes have been copied, was what the peer sent, and gives the room back
@@ -312,22 +390,7 @@ impl Session {
     ///
     /// The session has ended. What had been confirmed stays in [`Self::sent`].
     pub fn confirmations<M: Barriers>(&mut self, memory: &M) -> Result<u64, Ended> {
-        if !self.is_up() {
-            return self.unless_ended(self.outgoing.confirmed);
-        }
-        let confirmed = memory.load(self.peer + block::CONFIRMED, LoadOrder::Acquire)?;
-        self.check(memory)?;
-        let Outgoing {
-            sent,
-            confirmed: before,
-            ..
-        } = self.outgoing;
-        // CAST: Mod 2^32, as the field says.
-        let more = u64::from(confirmed.wrapping_sub(before as u32));
-        if more > sent - before {
-            return Err(self.end(Ended::Broken));
-        }
-        self.outgoing.confirmed = before + more;
+        self.peer_has_finished(memory)?;
         Ok(self.outgoing.confirmed)
     }
 }

@@ -28,7 +28,8 @@ impl Session {
     }
 
     /// Wants to be rung when `bytes` of our ring are free, at most all of it. True if there is no use in waiting:
-    /// they are, or the peer has closed its end ([`Self::peer_has_finished`]).
+    /// they are, or the peer has closed its end ([`Self::peer_has_finished`]). False also as long as there is a
+    /// [`Self::needed_confirmation`]: that is another thing to wait for.
     ///
     /// # Errors
     ///
@@ -46,8 +47,9 @@ impl Session {
             // The peer rings when it is there (rule W5).
             return self.unless_ended(false);
         }
-        let finished = self.finished(memory)?;
-        Ok(self.free(memory)? >= bytes || finished)
+        let finished = self.observe(memory, true)?;
+        let room = self.known_room() >= bytes && self.needed_confirmation().is_none();
+        Ok(room || finished)
     }
 
     /// Wants to be rung when message `number` has been confirmed. True if there is no use in waiting: it has been
@@ -67,9 +69,8 @@ impl Session {
         if !self.is_up() {
             return self.unless_ended(false);
         }
-        // First whether it has finished, so that nothing can be confirmed after the look.
-        let finished = self.finished(memory)?;
-        Ok(self.confirmations(memory)? >= number || finished)
+        let finished = self.observe(memory, false)?;
+        Ok(self.outgoing.confirmed >= number || finished)
     }
 
     /// Rule W2.

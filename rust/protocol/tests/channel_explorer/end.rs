@@ -117,9 +117,10 @@ impl End {
             vector: Some(0),
             entropy: 0,
         };
-        let Ok(session) = Session::start(memory, &config) else {
+        let Ok(mut session) = Session::start(memory, &config) else {
             return;
         };
+        session.limit_unconfirmed(scenario.unconfirmed);
         let again = self.lives.iter().any(|life| life.epoch == session.epoch());
         assert!(!again, "epoch {} is used again", session.epoch());
         self.lives.push(Life {
@@ -172,11 +173,19 @@ impl End {
             }
             Doing::AwaitConfirmation if confirmed == all => Ok(Doing::AwaitData),
             Doing::AwaitConfirmation => {
-                session.await_confirmation(memory, all)?;
+                // Of those that it has sent, or of those that keep it from sending more.
+                let awaited = match sent == all {
+                    true => Some(all),
+                    false => session.needed_confirmation(),
+                };
+                if let Some(awaited) = awaited.filter(|_| scenario.fault != Fault::Unasked) {
+                    session.await_confirmation(memory, awaited)?;
+                }
                 let confirmed = session.sent().1;
                 self.is_true(confirmed, session, other);
                 Ok(match confirmed == all && scenario.closes[number] {
                     true => Doing::Close,
+                    false if sent < all && session.needed_confirmation().is_none() => Doing::Send,
                     false => Doing::AwaitData,
                 })
             }
@@ -214,6 +223,7 @@ impl End {
                 Ok(Doing::Send)
             }
             Err(SendError::Full) => Ok(Doing::AwaitRoom),
+            Err(SendError::Unconfirmed) => Ok(Doing::AwaitConfirmation),
             Err(SendError::Ended(why)) => Err(why),
             Err(SendError::Finished) => Ok(Doing::AwaitData),
             Err(why) => panic!("{why:?}"),

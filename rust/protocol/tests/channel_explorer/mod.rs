@@ -39,6 +39,8 @@ pub(crate) enum Fault {
     KeepsEpoch,
     /// An epoch is chosen without regard to the last one.
     Forgets,
+    /// They do not ask to be rung for confirmations.
+    Unasked,
 }
 
 /// What happens to one that crashes.
@@ -58,6 +60,8 @@ pub(crate) struct Scenario {
     pub(crate) messages: [u64; 2],
     /// Their length.
     pub(crate) length: u32,
+    /// How many of them may be unconfirmed.
+    pub(crate) unconfirmed: u64,
     /// How often each may crash.
     pub(crate) crashes: [u8; 2],
     pub(crate) crash: Crash,
@@ -73,6 +77,7 @@ impl Default for Scenario {
         Self {
             messages: [1, 1],
             length: 4,
+            unconfirmed: u64::MAX,
             crashes: [0, 0],
             crash: Crash::Again,
             closes: [false; 2],
