@@ -424,6 +424,71 @@ fn room_that_is_given_at_any_moment_is_not_missed() {
     panic!("it never comes to an end");
 }
 
+/// Peer 0's words for its channel with the inmate: where its block is, and its ring.
+const TALKER_BLOCK: usize = PAGE + 64 * 2;
+const TALKER_RING: usize = 2 * PAGE - RING as usize;
+
+#[test]
+fn p1_a_length_that_changes_behind_its_check_is_not_passed_on() {
+    let mut echoed = 0;
+    for at in 0..200 {
+        let world = World::new(at);
+        world.settle();
+        world.act(&Step::Send(9));
+        let written = world.shared.words.borrow()[(TALKER_BLOCK + 32) / 4];
+        let header = TALKER_RING + ((written + 2 * RING - 24) % RING) as usize;
+        assert_eq!(world.shared.words.borrow()[header / 4], 9);
+        let later = world.clone();
+        world.shared.accesses_left.set(Some(at));
+        *world.shared.interruption.borrow_mut() = Some(Box::new(move || {
+            let words = &mut *later.shared.words.borrow_mut();
+            (words[header / 4], words[header / 4 + 1]) = (170, 1);
+        }));
+        let step = {
+            let mut inmate = world.inmate.borrow_mut();
+            let session = inmate.as_mut().expect("it is there");
+            session.step(&mut world.hardware())
+        };
+        let all = world.shared.accesses_left.take().is_some();
+        world.shared.interruption.take();
+        match step {
+            Ok(BareStep::Echoed) => {
+                echoed += 1;
+                let talker = &mut *world.talker.borrow_mut();
+                let session = talker.session.as_mut().expect("a session");
+                let Ok(Next::Message(message)) = session.next(&View(&world.shared)) else {
+                    panic!("changed before access {at}, it sends no message");
+                };
+                assert_eq!(message.length, 9, "changed before access {at}");
+            }
+            Err(End::Broken) => {}
+            other => panic!("changed before access {at}: {other:?}"),
+        }
+        if all {
+            assert!(echoed > 10, "it is changed behind the check, too");
+            return;
+        }
+    }
+    panic!("it never comes to an end");
+}
+
+/// What peer 0 does once the inmate has seen its end.
+#[test]
+fn e1_an_end_that_is_taken_back_breaks_the_session() {
+    let world = World::new(0);
+    world.settle();
+    world.act(&Step::Send(9));
+    world.act(&Step::Close);
+    let step = || {
+        let mut inmate = world.inmate.borrow_mut();
+        let session = inmate.as_mut().expect("it is there");
+        session.step(&mut world.hardware())
+    };
+    assert_eq!(step(), Ok(BareStep::Dropped), "nobody reads any more");
+    world.shared.words.borrow_mut()[(TALKER_BLOCK + 28) / 4] = 0;
+    assert_eq!(step(), Err(End::Broken));
+}
+
 #[test]
 fn in_fresh_memory_too() {
     let world = World::new(0);

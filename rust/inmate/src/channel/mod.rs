@@ -68,6 +68,8 @@ pub struct Session {
     /// S3: whom we have echoed.
     peer: Option<Peer>,
     up: bool,
+    /// E1: once the peer has closed, how far it had written.
+    last: Option<u32>,
     written: u32,
     consumed: u32,
     confirmed: u32,
@@ -162,6 +164,7 @@ impl Session {
             ring,
             peer: None,
             up: false,
+            last: None,
             written: 0,
             consumed: 0,
             confirmed: 0,
@@ -321,14 +324,14 @@ impl Session {
         if !self.there_is_room(link, record)? {
             return Ok(Step::Nothing);
         }
-        self.copy(link, peer, record);
+        self.copy(link, peer, record, length);
         self.valid(link)?;
         self.advance(link, peer, record, record);
         Ok(Step::Echoed)
     }
 
     /// T2, E2: how many bytes of records there are to be read.
-    fn data(&self, link: &impl Link, peer: Peer) -> Result<u32, End> {
+    fn data(&mut self, link: &impl Link, peer: Peer) -> Result<u32, End> {
         let fin = self.theirs(link, block::FIN);
         link.barrier();
         let written = self.theirs(link, block::WRITTEN);
@@ -336,6 +339,11 @@ impl Session {
         if !peer.ring.is_position(written) {
             return Err(End::Broken);
         }
+        // E1: nothing follows, and it stays so.
+        if self.last.is_some_and(|last| fin == 0 || last != written) {
+            return Err(End::Broken);
+        }
+        self.last = (fin != 0).then_some(written);
         match peer.ring.distance(self.consumed, written) {
             0 if fin != 0 => Err(End::Finished),
             filled if filled <= peer.ring.size => Ok(filled),
@@ -370,9 +378,12 @@ impl Session {
         self.ring.size.checked_sub(used).ok_or(End::Broken)
     }
 
-    /// The whole record, header and filling included, as it stands there.
-    fn copy(&self, link: &mut impl Link, peer: Peer, record: u32) {
-        for offset in (0..record).step_by(4) {
+    /// The whole record: the header as it was checked (P1), the rest, filling included, as it stands there.
+    fn copy(&self, link: &mut impl Link, peer: Peer, record: u32, length: u32) {
+        let header = self.ring.at(self.written);
+        link.set_output_word(header, length);
+        link.set_output_word(header + 4, 0);
+        for offset in (8..record).step_by(4) {
             let from = peer.ring.at(peer.ring.add(self.consumed, offset));
             let to = self.ring.at(self.ring.add(self.written, offset));
             let word = link.output_word(self.peer_id, from);
