@@ -393,12 +393,13 @@ struct ivshmem_eventfd {
  *
  *   write	sends one message: all bytes of one call, also of writev. Waits for
  *		the peer to connect, and for room.
- *	EINVAL	nothing to send
+ *	EINVAL	nothing to send (but writev of no bytes at all is 0: the kernel does
+ *		not ask the driver then)
  *	EMSGSIZE	longer than @max_message of the status
  *	EPIPE	the peer has closed its end (there is no signal)
  *   read	receives one message. 0: the peer has closed its end, and everything it
  *		had sent has been received.
- *	EINVAL	no buffer
+ *	EINVAL	no buffer (readv of no bytes at all is 0, likewise, and no end)
  *	EMSGSIZE	the buffer is smaller than the message, which stays; FIONREAD
  *		tells its size
  *   poll	EPOLLIN | EPOLLRDNORM	a message, or the end
@@ -414,6 +415,9 @@ struct ivshmem_eventfd {
  *   close	the peer receives what was sent, and then the end
  *   lseek, pread, pwrite	ESPIPE
  *
+ * A sender waits, too, if 2^31 of its messages are not confirmed, however much room
+ * there is: EPOLLOUT is not reported then, until enough of them are.
+ *
  * What would wait fails with EAGAIN on a descriptor with O_NONBLOCK (but for
  * fsync), and EINTR when a signal comes first. A write that finds no room waits until there is
  * for half of the ring or for the message, whichever is more.
@@ -423,10 +427,15 @@ struct ivshmem_eventfd {
  * IVSHMEM_CHANNEL_IOC_ACK says so.
  *
  * A descriptor is one session. It ends for good when the peer starts another one or goes
- * away without closing (every call says ECONNRESET), breaks the protocol (EPROTO), or
- * the device goes (ENODEV): after that only IVSHMEM_CHANNEL_IOC_STATUS tells how
- * far it had come. Connect again for the next one, before the descriptor is closed or
- * afterwards. What had been sent in a session and not received is not received in another.
+ * away without closing (ECONNRESET), breaks the protocol (EPROTO), or the device goes
+ * (ENODEV): that is what every call says then which sends, receives, waits or
+ * acknowledges, unless its arguments alone are wrong: EINVAL for a number that was
+ * never sent or read, EMSGSIZE for more than @max_message, come first.
+ * IVSHMEM_CHANNEL_IOC_STATUS still tells how far the session had come, and
+ * IVSHMEM_CHANNEL_IOC_EVENTFD (without the device ENODEV) still succeeds, and counts
+ * the eventfd up at once. Connect again for the next session, before the descriptor is
+ * closed or afterwards. What had been sent in a session and not received is not received
+ * in another.
  *
  * While a channel is open, the driver owns this peer's state and its output
  * section: EBUSY for IVSHMEM_IOC_SET_STATE, for write and pwrite into the section,
@@ -525,7 +534,7 @@ struct ivshmem_channel_ack {
  * @flags: 0
  * @reserved: 0
  *
- * EINVAL: @number is beyond the last message sent. EAGAIN, ETIMEDOUT, EINTR as with
+ * EINVAL: @number is beyond the last message sent, also when the session has ended. EAGAIN, ETIMEDOUT, EINTR as with
  * IVSHMEM_IOC_EVENTS. EPIPE: the peer has closed its end before that. ECONNRESET,
  * EPROTO, ENODEV: the session has ended.
  */
@@ -547,7 +556,8 @@ struct ivshmem_channel_wait {
  *
  * Confirmations that follow each other closely may add 1 together: the status tells how
  * many there are, and how the link is. An end that has come before is told at once.
- * EBADF or EINVAL: @fd is not an eventfd.
+ *
+ * EBADF or EINVAL: @fd is not an eventfd. ENODEV.
  */
 struct ivshmem_channel_eventfd {
 	__s32 fd;
