@@ -269,6 +269,9 @@ impl Channels {
             // Fails only for a section outside of the region, of which there is none.
             let _ = session::end_all(memory, section);
         }
+        for channel in self.open.lock().iter() {
+            channel.announce_end(link);
+        }
     }
 
     /// Something else than channels is about to write to our output section. A peer that has not yet read all that

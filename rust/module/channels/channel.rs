@@ -251,6 +251,12 @@ impl Channel {
         }
     }
 
+    /// Our section is no channel's any more: rings the peer (rule E3).
+    pub(super) fn announce_end(&self, link: &Link) {
+        let vector = self.state.lock().session.peer_vector();
+        self.ring(link, vector);
+    }
+
     /// Something may have happened: the interrupt handler's part. `states`: the state table is to be looked at.
     pub(super) fn notice(&self, link: &Link, memory: &SharedMemory, states: bool) {
         let (ring, vector) = {
