@@ -257,7 +257,9 @@ impl Channels {
         // An interrupt handler that still runs finds none, and starts nothing anew behind our back.
         let open = core::mem::replace(&mut *self.open.lock(), KVec::new());
         self.end(link, memory);
-        drop(open);
+        for channel in &open {
+            channel.announce_end(link);
+        }
     }
 
     /// Our end of all of them is gone for good: peers find no session any more. Nobody may be inside.
@@ -268,9 +270,6 @@ impl Channels {
         if let Ok(section) = own_section(link) {
             // Fails only for a section outside of the region, of which there is none.
             let _ = session::end_all(memory, section);
-        }
-        for channel in self.open.lock().iter() {
-            channel.announce_end(link);
         }
     }
 

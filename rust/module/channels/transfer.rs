@@ -218,34 +218,36 @@ impl Fetches {
     }
 }
 
+/// How often one who does not want to wait tries again, because it has been told that there is something.
+const TRIES_MAX: u32 = 4;
+
 /// Somebody who may have to wait.
 #[derive(Default)]
 struct Patient {
-    /// It has waited before, and has been told that there is no need to.
-    waited: bool,
+    /// How often it has waited before, and has been told that there is something.
+    tries: u32,
 }
 
 impl Patient {
-    /// Waits until `step` says that there is something. Whatever that says, nobody tries again and again because of it
+    /// Waits until `step` says that there is something. Whatever that says, nobody tries for ever because of it
     /// who does not want to wait, or has got a signal.
     ///
     /// # Errors
     ///
-    /// Those of [`Channel::wait`].
+    /// Those of [`Channel::wait`]. `EAGAIN` comes behind a look that has asked the peer, but for the last try.
     fn wait(
         &mut self,
         channel: &Channel,
         patience: Patience,
         step: fn(&mut State, &SharedMemory) -> Outcome<bool>,
     ) -> Result {
-        if core::mem::replace(&mut self.waited, true) {
-            if patience != Patience::Wait {
-                return Err(EAGAIN);
-            }
-            if current!().signal_pending() {
-                return Err(ERESTARTSYS);
-            }
+        if patience != Patience::Wait && self.tries == TRIES_MAX {
+            return Err(EAGAIN);
         }
+        if self.tries > 0 && current!().signal_pending() {
+            return Err(ERESTARTSYS);
+        }
+        self.tries = self.tries.saturating_add(1);
         channel.wait(patience.deadline(), step)
     }
 }
