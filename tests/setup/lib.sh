@@ -6,7 +6,7 @@
 
 SCRATCH=$PWD/build/setup
 # Longest wait for one condition, in tenths of a second.
-LIMIT=3000
+LIMIT=$((3000 * ${IVSHMEM_PATIENCE:-1}))
 # An address where nothing answers.
 # shellcheck disable=SC2034 # used by the tests
 NOWHERE=http://127.0.0.1:9/debian

@@ -34,6 +34,8 @@ pub(crate) struct Services {
     pub(crate) schedule: Option<Arc<Schedule>>,
     /// What counts the guest's instructions.
     pub(crate) profiler: Option<Profiler>,
+    /// Factor for [`LIMIT`]; 0 is as good as 1.
+    pub(crate) patience: u32,
 }
 
 impl Services {
@@ -87,11 +89,11 @@ impl Services {
     }
 
     /// `LINK COMMAND`: a command for the device model of a link.
-    fn model(&self, words: &str) -> Result<String> {
+    pub(crate) fn model(&self, words: &str) -> Result<String> {
         let (link, command) = words.split_once(' ').unwrap_or((words, ""));
         let socket = link.parse().ok().and_then(|link| self.models.get(&link));
         let socket = socket.with_context(|| format!("this guest has no link `{link}`"))?;
-        let mut stream = connect(socket)?;
+        let mut stream = self.connect(socket)?;
         stream.write_all(format!("{command}\n").as_bytes())?;
         let answer = line(&mut BufReader::new(stream))?;
         match answer.trim_end().split_once(' ') {
@@ -108,7 +110,7 @@ impl Services {
         let (command, arguments) = words.split_once(' ').unwrap_or((words, "{}"));
         let arguments: Value =
             serde_json::from_str(arguments).context("the arguments are no JSON")?;
-        let stream = connect(socket)?;
+        let stream = self.connect(socket)?;
         let mut lines = BufReader::new(&stream);
         // QEMU's greeting.
         line(&mut lines)?;
@@ -120,14 +122,15 @@ impl Services {
         let request = json!({ "execute": command, "arguments": arguments });
         execute(&stream, &mut lines, &request)
     }
-}
 
-fn connect(socket: &Path) -> Result<UnixStream> {
-    let stream = UnixStream::connect(socket)
-        .with_context(|| format!("nobody listens at {}", socket.display()))?;
-    stream.set_read_timeout(Some(LIMIT))?;
-    stream.set_write_timeout(Some(LIMIT))?;
-    Ok(stream)
+    fn connect(&self, socket: &Path) -> Result<UnixStream> {
+        let stream = UnixStream::connect(socket)
+            .with_context(|| format!("nobody listens at {}", socket.display()))?;
+        let limit = LIMIT * self.patience.max(1);
+        stream.set_read_timeout(Some(limit))?;
+        stream.set_write_timeout(Some(limit))?;
+        Ok(stream)
+    }
 }
 
 fn line(stream: &mut impl BufRead) -> Result<String> {

@@ -9,14 +9,15 @@
 #   rust/inmate/tests/qemu.sh >build/results/inmate.tap
 #
 # Environment: INMATE and DEVICE are the two programs, QEMU is the emulator, LIMIT
-# is how many seconds one machine may run (default 120, generous for a busy host).
+# is how many seconds one machine may run (default 120, generous for a busy host,
+# times IVSHMEM_PATIENCE).
 set -u
 
 root=$(cd "$(dirname "$0")/../../.." && pwd)
 INMATE=${INMATE:-$root/build/inmate/ivshmem-inmate.elf}
 DEVICE=${DEVICE:-${CARGO_TARGET_DIR:-$root/build/cargo}/x86_64-unknown-linux-gnu/release/ivshmem-device}
 QEMU=${QEMU:-qemu-system-x86_64}
-LIMIT=${LIMIT:-120}
+LIMIT=${LIMIT:-$((120 * ${IVSHMEM_PATIENCE:-1}))}
 
 SUCCESS=33
 FAILURE=35

@@ -52,7 +52,7 @@ fn ask(plan: &Plan, words: &str) -> Result<String, String> {
     if words.contains('\n') || words.len() > REQUEST_MAX {
         return Err("a request is one line, and not a long one".into());
     }
-    let limit = LIMIT * plan.patience.max(1);
+    let limit = plan.patient(LIMIT);
     let answer = talk(words, limit).map_err(|error| format!("no answer ({error}): {words}"))?;
     match answer.split_once(' ') {
         Some(("ok", text)) => Ok(text.trim_end().into()),

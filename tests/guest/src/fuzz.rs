@@ -149,7 +149,7 @@ fn batch(
     part: &Batch,
 ) -> Result<Vec<String>, Failure> {
     create_ledger(LEDGER, PROCESSES * THREADS, part.count)?;
-    let limit = LIMIT * plan.patience.max(1);
+    let limit = plan.patient(LIMIT);
     let mut workers = (0..PROCESSES)
         .map(|process| start(wanted, process, part, limit))
         .collect::<Result<Vec<_>, _>>()?;

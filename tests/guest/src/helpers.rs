@@ -258,7 +258,7 @@ fn blocked_write(node: &str, value: &str) {
     std::thread::scope(|scope| {
         scope.spawn(|| {
             assert!(
-                memory.somebody_waits(Duration::from_secs(60)),
+                memory.somebody_waits(crate::system::patient(Duration::from_secs(60))),
                 "nobody does"
             );
             ready();

@@ -6,6 +6,7 @@
 
 use std::fmt;
 use std::str::FromStr;
+use std::time::Duration;
 
 /// What a guest is to do.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -180,6 +181,13 @@ impl Plan {
             words += &format!(" ivshmem.device={device}");
         }
         words
+    }
+
+    /// A time limit with the plan's patience; one that says nothing about it is as patient as it need be on an
+    /// idle machine.
+    #[must_use]
+    pub fn patient(&self, limit: Duration) -> Duration {
+        limit * self.patience.max(1)
     }
 
     /// Reads the plan from a kernel command line; words that are not ours are left alone.
@@ -375,6 +383,15 @@ mod tests {
         };
         let line = format!("console=ttyS0 quiet {} panic=-1", plan.words());
         assert_eq!(Plan::parse(&line), Ok(plan));
+    }
+
+    #[test]
+    fn limits_grow_with_patience() {
+        let second = Duration::from_secs(1);
+        let patience = |line| Plan::parse(line).expect("a plan").patient(second);
+        assert_eq!(patience("ivshmem.run=demo"), second);
+        assert_eq!(patience("ivshmem.patience=0"), second);
+        assert_eq!(patience("ivshmem.patience=5"), second * 5);
     }
 
     #[test]

@@ -57,7 +57,7 @@ fn run_apart(plan: &Plan, suite: &str, number: usize, name: &str) -> io::Result<
         .stderr(output)
         .process_group(0)
         .spawn()?;
-    let status = wait(&mut child, LIMIT * plan.patience.max(1))?;
+    let status = wait(&mut child, plan.patient(LIMIT))?;
     let Some(status) = status else {
         let mut reasons = vec!["does not end in time; it hangs in:".to_string()];
         reasons.extend(kernel_stack(child.id()));

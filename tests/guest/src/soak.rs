@@ -163,14 +163,14 @@ impl<'a> Soaked<'a> {
     }
 
     fn limit(&self) -> Duration {
-        LIMIT * self.plan.patience.max(1)
+        self.plan.patient(LIMIT)
     }
 
     /// Waits until `count` of all roles is at least `wanted`; what went wrong otherwise.
     fn wait(&mut self, wanted: u64, count: fn(&Board, Role) -> u64, what: &str) -> Option<String> {
         let mut ended = None;
         let (board, process) = (&self.board, &mut self.process);
-        let limit = LIMIT * self.plan.patience.max(1);
+        let limit = self.plan.patient(LIMIT);
         system::wait_until(limit, || {
             ended = process.try_wait().ok().flatten();
             ended.is_some() || Role::ALL.iter().all(|&role| count(board, role) >= wanted)

@@ -10,6 +10,7 @@ use std::ffi::CStr;
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
+use std::sync::OnceLock;
 use std::time::{Duration, Instant};
 
 /// Where the harness puts the module.
@@ -27,6 +28,14 @@ pub(crate) const VECTORS_MAX: u32 = 64;
 /// The plan on the kernel command line.
 pub(crate) fn plan() -> Result<Plan, Box<dyn std::error::Error>> {
     Ok(Plan::parse(&fs::read_to_string("/proc/cmdline")?)?)
+}
+
+/// A time limit with the patience that the plan on the kernel command line asks for, in any process of the guest.
+pub(crate) fn patient(limit: Duration) -> Duration {
+    static PLAN: OnceLock<Plan> = OnceLock::new();
+    // Who goes by the plan has read it before, and said what is wrong with it.
+    PLAN.get_or_init(|| plan().unwrap_or_default())
+        .patient(limit)
 }
 
 /// Loads the module.
@@ -106,7 +115,7 @@ pub(crate) fn settle(device: &Path, vector: u32) -> Result<(), ivshmem::Error> {
     let mut buffer = EventBuffer::new(64);
     for _ in 0..2 {
         device.ring(id, vector)?;
-        let deadline = Deadline::after(Duration::from_secs(120));
+        let deadline = Deadline::after(patient(Duration::from_secs(120)));
         let arrived = |event: ivshmem::Event| matches!(event.kind, EventKind::Doorbell { vector: v, .. } if v == vector);
         while !device.events(&mut buffer, deadline)?.any(arrived) {}
     }
@@ -218,7 +227,7 @@ fn ensure_bound(device: &DevicePlan) -> io::Result<()> {
         bind(&bdf)?;
     }
     // devtmpfs makes the file in a thread of its own.
-    let there = wait_until(Duration::from_secs(30), || {
+    let there = wait_until(patient(Duration::from_secs(30)), || {
         node(&bdf).is_some_and(|node| node.exists())
     });
     if there {

@@ -46,7 +46,7 @@ pub(crate) fn run(plan: &Plan, report: &mut Report) -> Result<(), Failure> {
         .ok_or("how many doorbells?")?
         .parse()?;
     let node = system::node(&plan.devices[0].bdf()).ok_or("no device file")?;
-    let side = Side::open(&node, LIMIT * plan.patience.max(1))?;
+    let side = Side::open(&node, plan.patient(LIMIT))?;
 
     side.meet(1)?;
     let begin = Instant::now();

@@ -22,12 +22,16 @@ use std::time::Duration;
 use std::time::Instant;
 use tempfile::TempDir;
 
-/// How long a condition may take, on a machine that is busy with something else.
-const PATIENCE: Duration = Duration::from_secs(60);
+/// How long a condition may take, on a machine that is busy with something else; `IVSHMEM_PATIENCE` times that.
+pub(crate) fn limit() -> Duration {
+    let patience = std::env::var("IVSHMEM_PATIENCE");
+    let patience = patience.map_or(1, |text| text.parse().expect("IVSHMEM_PATIENCE: a number"));
+    Duration::from_secs(60) * patience
+}
 
 /// Waits until `condition` gives something.
 pub(crate) fn wait_for<T>(what: &str, mut condition: impl FnMut() -> Option<T>) -> T {
-    let end = Instant::now() + PATIENCE;
+    let end = Instant::now() + limit();
     loop {
         if let Some(value) = condition() {
             return value;

@@ -15,7 +15,6 @@ use std::process::Command;
 use std::process::Stdio;
 use std::sync::atomic::AtomicU32;
 use std::sync::atomic::Ordering;
-use std::time::Duration;
 
 const CONFIG_ADDRESS: u16 = 0xcf8;
 const CONFIG_DATA: u16 = 0xcfc;
@@ -67,8 +66,7 @@ impl Qemu {
         })
         .0;
         to.set_nonblocking(false).expect("a socket");
-        to.set_read_timeout(Some(Duration::from_secs(60)))
-            .expect("a socket");
+        to.set_read_timeout(Some(super::limit())).expect("a socket");
         let from = BufReader::new(to.try_clone().expect("a socket"));
         Self { process, to, from }
     }

@@ -157,7 +157,7 @@ impl<'a> Bench<'a> {
         let count = self.amounts.trips.min(PING_MAX);
         fs::write(&file, format!("ask 1 {PING_VECTOR} {count}"))?;
         let mut told = String::new();
-        let done = system::wait_until(LIMIT, || {
+        let done = system::wait_until(system::patient(LIMIT), || {
             told = fs::read_to_string(&file).unwrap_or_default();
             told.starts_with(&format!("{count} round trips"))
         });

@@ -102,7 +102,7 @@ impl Sender<'_> {
         let (own, theirs) = (place(info.id, self.peer)?, place(self.peer, info.id)?);
         let word = |at: u64, field: usize| self.device.read_word(at + field as u64);
         let mut result = Ok(());
-        let there = system::wait_until(LIMIT * self.plan.patience.max(1), || {
+        let there = system::wait_until(self.plan.patient(LIMIT), || {
             let words = (|| {
                 let written = word(own, block::WRITTEN)?;
                 let waited = word(theirs, block::DATA_EVENT)?;

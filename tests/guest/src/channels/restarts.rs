@@ -148,7 +148,7 @@ impl Worker {
 
     fn wait_end(&mut self, plan: &Plan) -> Result<(), Failure> {
         let mut status = None;
-        system::wait_until(LIMIT * plan.patience.max(1), || {
+        system::wait_until(plan.patient(LIMIT), || {
             status = self.child.try_wait().ok().flatten();
             status.is_some()
         });

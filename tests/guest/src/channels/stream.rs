@@ -5,7 +5,7 @@
 use super::log::port;
 use super::transport::{Progress, Transport};
 use super::Failure;
-use crate::system::wait_until;
+use crate::system::{patient, wait_until};
 use ivshmem::{Errno, Error, Result};
 use rustix::event::{poll, PollFd, PollFlags};
 use rustix::fs::{Mode, OFlags};
@@ -127,7 +127,7 @@ pub(super) fn set_up_network(id: u32) -> std::result::Result<(), Failure> {
         }
     }
     let interface = format!("/sys/class/net/{INTERFACE}");
-    if !wait_until(LIMIT, || Path::new(&interface).exists()) {
+    if !wait_until(patient(LIMIT), || Path::new(&interface).exists()) {
         return Err(format!("there is no network interface {INTERFACE}").into());
     }
     let status = Command::new("/bin/busybox")
@@ -150,7 +150,7 @@ pub(super) fn tcp(id: u32) -> std::result::Result<Stream<TcpStream>, Failure> {
         TcpListener::bind((address(1), TCP_PORT))?.accept()?.0
     } else {
         let mut connected = Err(io::Error::other("never tried"));
-        wait_until(LIMIT, || {
+        wait_until(patient(LIMIT), || {
             connected = TcpStream::connect((address(1), TCP_PORT));
             connected.is_ok()
         });
@@ -168,7 +168,7 @@ pub(super) fn serial() -> std::result::Result<Stream<File>, Failure> {
         .write(true)
         .open(port(PORT_NAME)?)?;
     // The two QEMUs meet some time.
-    let there = wait_until(LIMIT, || {
+    let there = wait_until(patient(LIMIT), || {
         let mut fds = [PollFd::new(&file, PollFlags::OUT)];
         let zero = rustix::event::Timespec {
             tv_sec: 0,

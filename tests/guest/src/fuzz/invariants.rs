@@ -9,8 +9,8 @@ use std::time::Duration;
 
 type Failure = Box<dyn std::error::Error>;
 
-/// How long the own doorbell may take, before patience.
-const SOON: Duration = Duration::from_secs(60);
+/// How long a wait may take, before patience.
+const soon(): Duration = Duration::from_secs(60);
 
 /// What the devices were like before the first operation.
 pub(crate) struct Healthy(Vec<ivshmem::Info>);
@@ -42,14 +42,13 @@ impl Healthy {
                 return Err(named("its state is not what was published"));
             }
             round_trip(&device, index as u8).map_err(|error| named(&error.to_string()))?;
-            ring(&device, SOON * plan.patience.max(1))
-                .map_err(|error| named(&error.to_string()))?;
+            ring(&device, plan.patient(soon())).map_err(|error| named(&error.to_string()))?;
         }
         let nodes = nodes(plan)?;
         if let [first, second] = nodes.as_slice() {
             talk(
                 [&Device::open(first)?, &Device::open(second)?],
-                SOON * plan.patience.max(1),
+                plan.patient(soon()),
             )?;
         }
         files_are_closed(plan)
@@ -126,7 +125,7 @@ fn files_are_closed(plan: &Plan) -> Result<(), Failure> {
             .join("files_open");
         let is_zero = || count(&path).is_ok_and(|text| text == "0");
         // The last of them may be closed a little after its process has ended.
-        if !system::wait_until(SOON, is_zero) {
+        if !system::wait_until(plan.patient(soon()), is_zero) {
             return Err(format!("{} says {}", path.display(), count(&path)?).into());
         }
     }

@@ -2,7 +2,7 @@
 //! Buffers of programs that are not what they seem: memory whose pages do not come until another
 //! program says so, and mappings of the device itself.
 
-use super::{drain, Env, Test, SOON};
+use super::{drain, soon, Env, Test};
 use crate::raw::{self, bytes_of_mut, Outcome, Unresolved};
 use crate::{helpers, system};
 use ivshmem::uapi::{self, ivshmem_events};
@@ -92,7 +92,7 @@ fn while_blocked<T: Send>(
     std::thread::scope(|scope| {
         let caller = scope.spawn(|| call(&memory));
         let resolve = ResolveOnDrop(&memory);
-        let waits = memory.somebody_waits(SOON);
+        let waits = memory.somebody_waits(soon());
         assert!(waits, "the call did not come to its page");
         meanwhile();
         assert!(!caller.is_finished(), "the call did not wait for its page");
@@ -281,7 +281,7 @@ fn killed(env: &Env) {
     let helper = helpers::start("blocked-write", &[node, "7"]).ready();
     assert_eq!(device.state(own), Ok(7));
     helper.kill();
-    let returned = system::wait_until(SOON, || device.state(own) == Ok(0));
+    let returned = system::wait_until(soon(), || device.state(own) == Ok(0));
     assert!(returned, "the state of a dead process stays");
 }
 

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! Doorbells, and events: counting, waiting, deadlines.
 
-use super::{count_doorbells, doorbells, drain, wait, Env, StopOnDrop, Test, SOON};
+use super::{count_doorbells, doorbells, drain, soon, wait, Env, StopOnDrop, Test};
 use crate::raw::{self, bytes_of_mut};
 use crate::system;
 use ivshmem::uapi::{self, ivshmem_event, ivshmem_events};
@@ -395,7 +395,7 @@ fn again(env: &Env) {
     for _ in 0..10 {
         assert_eq!(fetch_now(&device), Err(Error::WouldBlock));
     }
-    assert!(begin.elapsed() < SOON);
+    assert!(begin.elapsed() < soon());
 }
 
 fn nonblocking(env: &Env) {
@@ -403,12 +403,12 @@ fn nonblocking(env: &Env) {
         .nonblocking(true)
         .open(env.node())
         .expect("open");
-    for deadline in [Deadline::NOW, Deadline::after(SOON), Deadline::NEVER] {
+    for deadline in [Deadline::NOW, Deadline::after(soon()), Deadline::NEVER] {
         let got = device.events(&mut EventBuffer::new(8), deadline).map(drop);
         assert_eq!(got, Err(Error::WouldBlock));
     }
     ring_self(env, &device, 0);
-    assert!(system::wait_until(SOON, || fetch_now(&device).is_ok()));
+    assert!(system::wait_until(soon(), || fetch_now(&device).is_ok()));
 }
 
 fn timed_out(env: &Env) {
@@ -441,7 +441,7 @@ fn past_deadline(env: &Env) {
 fn interrupted(env: &Env) {
     let device = env.open();
     raw::alarm_every(100, false);
-    for deadline in [Deadline::NEVER, Deadline::after(SOON)] {
+    for deadline in [Deadline::NEVER, Deadline::after(soon())] {
         let got = device.events(&mut EventBuffer::new(8), deadline).map(drop);
         assert_eq!(got, Err(Error::Interrupted));
     }
@@ -468,7 +468,10 @@ fn woken_by_one(env: &Env, files: &[Device], wait: fn(&Device) -> u64) {
             .map(|file| scope.spawn(move || wait(file)))
             .collect();
         let asleep = || system::threads_in(&[libc::SYS_ioctl]) >= threads.len();
-        assert!(system::wait_until(SOON, asleep), "the waiters do not wait");
+        assert!(
+            system::wait_until(soon(), asleep),
+            "the waiters do not wait"
+        );
         ringer.ring(own(env), 0).expect("ring");
         threads
             .into_iter()

@@ -5,7 +5,7 @@
 //! another link with a soft inmate that answers (for the storms).
 
 use super::subscription::{count_of, counted, new_eventfd};
-use super::{count_doorbells, drain, wait, Env, Test, SOON};
+use super::{count_doorbells, drain, wait, Env, Test, soon};
 use crate::system;
 use ivshmem::{
     Deadline, Device, Error, Event, EventBuffer, EventKind, Section, StateFlags, Subject,
@@ -225,7 +225,7 @@ fn follow(device: &Device, states: &mut BTreeMap<u32, u32>, time: Duration, leas
     let begin = Instant::now();
     let mut records = 0;
     let mut buffer = EventBuffer::new(64);
-    while begin.elapsed() < time || (records < least && begin.elapsed() < SOON) {
+    while begin.elapsed() < time || (records < least && begin.elapsed() < soon()) {
         let deadline = Deadline::after(Duration::from_millis(100));
         let events = match device.events(&mut buffer, deadline) {
             Ok(events) => events,
@@ -385,5 +385,5 @@ fn slow(env: &Env) {
     system::unbind(&bdf).expect("unbind");
     system::bind(&bdf).expect("bind");
     faulty.end();
-    assert!(system::wait_until(SOON, || system::node(&bdf).is_some()));
+    assert!(system::wait_until(soon(), || system::node(&bdf).is_some()));
 }

@@ -550,7 +550,7 @@ fn bad_records(env: &Env) {
         let mut request = ivshmem_events {
             records,
             capacity: 4,
-            deadline: ivshmem::Deadline::after(super::SOON).as_nanos(),
+            deadline: ivshmem::Deadline::after(super::soon()).as_nanos(),
             ..events_request()
         };
         let got = raw::ioctl(

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! The device goes and comes while everything that a program can do is under way.
 
-use super::{Env, StopOnDrop, Test, SOON};
+use super::{soon, Env, StopOnDrop, Test};
 use crate::helpers;
 use crate::system;
 use ivshmem::{Deadline, Device, Error, EventBuffer, EventKind, StateFlags, Subject};
@@ -99,13 +99,13 @@ fn round(env: &Env, go: impl FnOnce()) {
             scope.spawn(|| sleep_in_poll(&env, &asleep[1])),
         ];
         let warm = || workers.iter().all(Worker::is_warm);
-        assert!(system::wait_until(SOON, warm), "a worker does not get on");
+        assert!(system::wait_until(soon(), warm), "a worker does not get on");
         let calls: Vec<i64> = [system::POLL_CALLS, &[libc::SYS_ioctl]].concat();
         let blocked = || {
             let mut threads = asleep.iter().map(|thread| thread.load(Ordering::Relaxed));
             threads.all(|thread| system::thread_is_in(thread, &calls))
         };
-        assert!(system::wait_until(SOON, blocked), "nobody is blocked");
+        assert!(system::wait_until(soon(), blocked), "nobody is blocked");
         go();
         for worker in workers {
             worker.end();

@@ -268,7 +268,9 @@ impl Env {
 }
 
 /// How long a wait for something that must happen may take: generous, as the machine may be busy.
-const SOON: Duration = Duration::from_secs(60);
+fn soon() -> Duration {
+    system::patient(Duration::from_secs(60))
+}
 
 /// Opens a device file as a plain file, with the flags of open(2).
 fn open_file(node: &Path, read: bool, write: bool, flags: i32) -> File {
@@ -310,10 +312,10 @@ fn drain(device: &Device) -> Vec<Event> {
 fn wait(device: &Device) -> Vec<Event> {
     let mut buffer = EventBuffer::new(64);
     let begin = std::time::Instant::now();
-    let events = device.events(&mut buffer, Deadline::after(SOON));
+    let events = device.events(&mut buffer, Deadline::after(soon()));
     let events = events.expect("an event").collect();
     // At its deadline a call looks once more, whether it has been woken or not.
-    assert!(begin.elapsed() < SOON, "nothing woke it but the deadline");
+    assert!(begin.elapsed() < soon(), "nothing woke it but the deadline");
     events
 }
 

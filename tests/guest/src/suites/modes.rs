@@ -2,7 +2,7 @@
 //! Interrupt modes other than MSI-X, the self-test, and storms.
 
 use super::faults::{wait_for_state, Faulty};
-use super::{count_doorbells, doorbells, drain, wait, Env, StopOnDrop, Test, SOON};
+use super::{count_doorbells, doorbells, drain, wait, Env, StopOnDrop, Test, soon};
 use crate::system;
 use ivshmem::{
     ConnectOptions, Deadline, Device, Error, EventBuffer, EventKind, InterruptMode, StateFlags,
@@ -192,7 +192,7 @@ fn assert_all_heard(env: &Env, device: &Device, rounds: u32) {
         device.ring(own(env), 0).expect("ring");
         let mut buffer = EventBuffer::new(8);
         let is_heard = device
-            .events(&mut buffer, Deadline::after(SOON))
+            .events(&mut buffer, Deadline::after(soon()))
             .is_ok_and(|mut events| events.any(|event| doorbells(&event, 0) > 0));
         assert!(is_heard, "doorbell {round} was lost");
     }
@@ -318,7 +318,7 @@ fn polling_doorbells(env: &Env) {
     let mut buffer = EventBuffer::new(1);
     let now = device.events(&mut buffer, Deadline::NOW).map(drop);
     assert_eq!(now, Err(Error::WouldBlock));
-    for deadline in [Deadline::NEVER, Deadline::after(SOON)] {
+    for deadline in [Deadline::NEVER, Deadline::after(soon())] {
         let got = device.events(&mut buffer, deadline).map(drop);
         assert_eq!(got.unwrap_err().errno(), Some(Errno::OPNOTSUPP));
     }
@@ -326,7 +326,7 @@ fn polling_doorbells(env: &Env) {
     device
         .subscribe(Subject::Peer(own(env)), true)
         .expect("subscribe");
-    let got = device.events(&mut buffer, Deadline::after(SOON)).map(drop);
+    let got = device.events(&mut buffer, Deadline::after(soon())).map(drop);
     assert_eq!(got.unwrap_err().errno(), Some(Errno::OPNOTSUPP));
 }
 

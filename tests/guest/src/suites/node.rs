@@ -112,13 +112,13 @@ fn appears(env: &Env) {
     assert_eq!(system::node(&bdf), None);
     let gone = || !env.node().exists();
     assert!(
-        system::wait_until(super::SOON, gone),
+        system::wait_until(super::soon(), gone),
         "{} is still there",
         env.node().display()
     );
     system::bind(&bdf).expect("bind");
     let there = || system::node(&bdf).is_some_and(|node| node.exists());
-    assert!(system::wait_until(super::SOON, there), "no device file");
+    assert!(system::wait_until(super::soon(), there), "no device file");
 }
 
 fn not_ours(_: &Env) {

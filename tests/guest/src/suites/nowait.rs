@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! io_uring and RWF_NOWAIT: reading and writing never wait for events.
 
-use super::{count_doorbells, drain, open_file, Env, Test, SOON};
+use super::{count_doorbells, drain, open_file, soon, Env, Test};
 use crate::raw::{self, Map, Ring};
 use crate::system;
 use ivshmem::StateFlags;
@@ -191,7 +191,7 @@ fn keeps_open(env: &Env) {
     drop(device);
     assert_eq!(watcher.state(own), Ok(7), "the request has the file");
     drop(ring);
-    let returned = system::wait_until(SOON, || watcher.state(own) == Ok(0));
+    let returned = system::wait_until(soon(), || watcher.state(own) == Ok(0));
     assert!(returned, "the state stays though nobody has the file");
 }
 

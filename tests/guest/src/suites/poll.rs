@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! `poll`: which bits, when, and that it consumes nothing.
 
-use super::{drain, open_file, wait, Env, Test, SOON};
+use super::{drain, open_file, soon, wait, Env, Test};
 use ivshmem::{Device, StateFlags};
 use rustix::event::{poll, PollFd, PollFlags, Timespec};
 use std::os::fd::AsFd;
@@ -46,17 +46,14 @@ fn look(fd: impl AsFd) -> PollFlags {
     fds[0].revents()
 }
 
-fn soon() -> Timespec {
-    Timespec {
-        tv_sec: SOON.as_secs() as i64,
-        tv_nsec: 0,
-    }
+fn limit() -> Timespec {
+    Timespec::try_from(soon()).expect("a limit")
 }
 
 /// Polls for `events`; false if they do not come.
 fn comes(fd: impl AsFd, events: PollFlags) -> bool {
     let mut fds = [PollFd::new(&fd, events)];
-    poll(&mut fds, Some(&soon())).expect("poll") == 1 && fds[0].revents().intersects(events)
+    poll(&mut fds, Some(&limit())).expect("poll") == 1 && fds[0].revents().intersects(events)
 }
 
 fn own(env: &Env) -> u32 {
@@ -123,7 +120,7 @@ fn per_file(env: &Env) {
 fn wakes(device: &Device, events: PollFlags, something: impl FnOnce()) {
     std::thread::scope(|scope| {
         let waiter = scope.spawn(|| comes(device, events));
-        let sleeps = crate::system::wait_until(SOON, || {
+        let sleeps = crate::system::wait_until(soon(), || {
             crate::system::threads_in(crate::system::POLL_CALLS) > 0 || waiter.is_finished()
         });
         assert!(sleeps, "the waiter does not wait");
@@ -162,7 +159,7 @@ fn epoll(env: &Env) {
             let got = epoll::wait(
                 &instance,
                 rustix::buffer::spare_capacity(&mut events),
-                Some(&soon()),
+                Some(&limit()),
             );
             assert_eq!(got, Ok(1), "round {round}, {flags:?}");
             drain(&device);

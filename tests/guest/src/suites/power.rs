@@ -2,7 +2,7 @@
 //! The machine sleeps, or loses a CPU, with files open.
 
 use super::subscription::{count_of, counted, new_eventfd};
-use super::{count_doorbells, drain, interrupts, wait, Env, Test, SOON};
+use super::{count_doorbells, drain, interrupts, wait, Env, Test, soon};
 use crate::system;
 use ivshmem::{Deadline, Device, Error, EventBuffer, EventKind, StateFlags, Subject};
 use ivshmem_guest::plan::Plan;
@@ -230,7 +230,7 @@ fn state_over_sleep(env: &Env) {
     assert_eq!(busy.unwrap_err().errno(), Some(rustix::io::Errno::BUSY));
     drop(device);
     let zero = || other.state(id) == Ok(0);
-    assert!(system::wait_until(SOON, zero), "the owner is closed");
+    assert!(system::wait_until(soon(), zero), "the owner is closed");
     // Nothing published is nothing afterwards.
     sleep();
     assert_eq!(other.state(id), Ok(0));
@@ -246,12 +246,12 @@ fn calls_over_sleep(env: &Env) {
     std::thread::scope(|scope| {
         let reader = env.open();
         let blocked = scope.spawn(move || {
-            let deadline = Deadline::after(SOON);
+            let deadline = Deadline::after(soon());
             let mut buffer = EventBuffer::new(4);
             reader.events(&mut buffer, deadline).map(Iterator::count)
         });
         let asleep = || system::threads_in(&[libc::SYS_ioctl]) == 1;
-        assert!(system::wait_until(SOON, asleep), "the reader does not wait");
+        assert!(system::wait_until(soon(), asleep), "the reader does not wait");
         sleep();
         let got = blocked.join().expect("no panic");
         assert!(matches!(got, Ok(1..)), "woken with news: {got:?}");

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! The programs of `samples/` that use channels, both ends in one guest, as somebody would use them.
 
-use super::{Env, Test, SOON};
+use super::{soon, Env, Test};
 use crate::system;
 use std::fs;
 use std::io::{BufRead, BufReader, Write};
@@ -82,7 +82,7 @@ impl Program {
     /// Waits until it prints `line`.
     fn prints(&self, line: &str) {
         let mut seen = Vec::new();
-        while let Ok(got) = self.lines.recv_timeout(SOON) {
+        while let Ok(got) = self.lines.recv_timeout(soon()) {
             if got == line {
                 return;
             }
@@ -95,7 +95,7 @@ impl Program {
     fn ends(mut self) -> Option<i32> {
         drop(self.input.take());
         let mut status = None;
-        system::wait_until(SOON, || {
+        system::wait_until(soon(), || {
             status = self.child.try_wait().expect("wait");
             status.is_some()
         });
@@ -157,7 +157,8 @@ fn chat_death(env: &Env) {
 /// Runs a client to its end.
 fn ask(env: &Env, words: &[&str]) -> Output {
     let mut command = command(env, "ivshmem-request", true);
-    command.arg("ask").args(["--timeout", "20000"]).args(words);
+    let timeout = soon().as_millis().to_string();
+    command.arg("ask").args(["--timeout", &timeout]).args(words);
     command.output().expect("run a client")
 }
 
@@ -277,7 +278,7 @@ fn send_file_restart(env: &Env) {
     for _ in 0..3 {
         let receiver = receiver(env, &folder);
         let grown = || stored(&folder) > last + 300_000;
-        assert!(system::wait_until(SOON, grown), "nothing comes");
+        assert!(system::wait_until(soon(), grown), "nothing comes");
         drop(receiver);
         let now = stored(&folder);
         assert!(now > last && now < size, "{now} of {size} bytes");
@@ -301,7 +302,7 @@ fn send_file_changed(env: &Env) {
         let sender = Program::start(send);
         // It has read the file through once it waits for a receiver.
         let waits = || there.state(own).expect("state") != 0;
-        assert!(system::wait_until(SOON, waits), "it does not connect");
+        assert!(system::wait_until(soon(), waits), "it does not connect");
         let mut content = fs::read(&file).expect("read");
         content[size / 2] ^= 1;
         fs::write(&file, &content).expect("change it");
@@ -314,7 +315,7 @@ fn send_file_changed(env: &Env) {
         let refused = format!("the receiver refuses: {WHY}");
         assert!(words.contains(&refused), "{words}");
         let says = || said("/tmp/receiver.log").contains(WHY);
-        assert!(system::wait_until(SOON, says), "the receiver says nothing");
+        assert!(system::wait_until(soon(), says), "the receiver says nothing");
         assert_eq!(fs::read_dir(&folder).expect("list").count(), 0);
         // As it is now it can be sent.
         complete(self::sender(env, &file), receiver, &file, &folder);

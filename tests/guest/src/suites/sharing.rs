@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! One open file in several processes: passed over a socket, inherited, mapped; and what each may do.
 
-use super::{drain, open_file, wait, Env, Test, SOON};
+use super::{drain, open_file, soon, wait, Env, Test};
 use crate::helpers::{self, Helper};
 use crate::raw::{self, bytes_of_mut, Outcome};
 use crate::system;
@@ -179,7 +179,7 @@ fn fetch(file: impl AsFd) -> Result<ivshmem_event, Errno> {
 fn returns(env: &Env) -> bool {
     let watcher = open_file(env.node(), true, false, 0);
     let own = env.expected().peer;
-    system::wait_until(SOON, || state(&watcher, own) == 0)
+    system::wait_until(soon(), || state(&watcher, own) == 0)
 }
 
 fn passed(env: &Env) {

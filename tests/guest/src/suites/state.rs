@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! Publishing a state, and who owns it.
 
-use super::{drain, wait, Env, Test, SOON};
+use super::{drain, soon, wait, Env, Test};
 use crate::helpers;
 use crate::system;
 use ivshmem::{Device, Error, EventKind, StateFlags};
@@ -72,7 +72,7 @@ fn watcher(env: &Env) -> Device {
 /// Waits until the own state is `value`.
 fn becomes(env: &Env, value: u32) -> bool {
     let watcher = watcher(env);
-    system::wait_until(SOON, || watcher.state(own(env)) == Ok(value))
+    system::wait_until(soon(), || watcher.state(own(env)) == Ok(value))
 }
 
 fn published(env: &Env) {

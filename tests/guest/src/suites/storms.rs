@@ -6,7 +6,7 @@
 //! a device of another link with a soft inmate that answers.
 
 use super::faults::{wait_for_state, Faulty};
-use super::{count_doorbells, doorbells, drain, number_in, Env, Test, SOON};
+use super::{count_doorbells, doorbells, drain, number_in, Env, Test, soon};
 use crate::system;
 use ivshmem::{Deadline, Device, Error, EventBuffer, EventKind, StateFlags, Subject};
 use rustix::event::{eventfd, EventfdFlags};
@@ -134,7 +134,7 @@ fn costly(env: &Env) {
     let device = env.open();
     let before = env.counter("throttles");
     let faulty = storm(env, vector);
-    let silenced = system::wait_until(SOON, || env.counter("throttles") > before);
+    let silenced = system::wait_until(soon(), || env.counter("throttles") > before);
     let (count, lost) = taken(&device, Duration::from_secs(1));
     faulty.end();
     assert!(silenced && lost, "{count} interrupts a second, lost: {lost}");
@@ -180,7 +180,7 @@ fn answers(device: &Device, inmate: u32, time: Duration) -> u64 {
         device.ring(inmate, vector).expect("ring");
         let mut answered = false;
         while !answered {
-            let events = device.events(&mut buffer, Deadline::after(SOON));
+            let events = device.events(&mut buffer, Deadline::after(soon()));
             answered = events
                 .expect("an answer")
                 .any(|event| doorbells(&event, vector) > 0);

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! Subscriptions, and being told by eventfd.
 
-use super::{count_doorbells, doorbells, drain, wait, Env, Test, SOON};
+use super::{count_doorbells, doorbells, drain, soon, wait, Env, Test};
 use crate::system;
 use ivshmem::{Deadline, Device, Error, EventBuffer, EventKind, StateFlags, Subject};
 use rustix::event::{eventfd, EventfdFlags};
@@ -93,7 +93,7 @@ pub(super) fn counted(fd: &OwnedFd) -> u64 {
 /// Waits until the eventfd has counted something.
 pub(super) fn count_of(fd: &OwnedFd) -> u64 {
     let mut count = 0;
-    let come = system::wait_until(SOON, || {
+    let come = system::wait_until(soon(), || {
         count = counted(fd);
         count > 0
     });

@@ -2,7 +2,7 @@
 //! Tracepoints, as trace-cmd and perf use them.
 
 use super::visibility::{counter, fdinfo};
-use super::{count_doorbells, wait, Env, Test, SOON};
+use super::{count_doorbells, soon, wait, Env, Test};
 use crate::{helpers, raw, system};
 use ivshmem::StateFlags;
 use std::fs;
@@ -168,7 +168,7 @@ fn storm(env: &Env) {
     let device = env.open();
     let (own, vector) = (device.info().id, device.info().vectors_enabled - 1);
     let before = counter(env.node(), "may_have_lost");
-    let stormed = system::wait_until(SOON, || {
+    let stormed = system::wait_until(soon(), || {
         for _ in 0..100 {
             device.ring(own, vector).expect("ring");
         }
@@ -176,7 +176,7 @@ fn storm(env: &Env) {
     });
     assert!(stormed, "never throttled");
     let told = || counter(env.node(), "may_have_lost") > before;
-    assert!(system::wait_until(SOON, told), "never let go again");
+    assert!(system::wait_until(soon(), told), "never let go again");
     let unseen = fdinfo(&device)["unseen-doorbells"].clone();
     assert!(
         unseen.split(' ').any(|word| word.ends_with('+')),

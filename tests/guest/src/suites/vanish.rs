@@ -2,7 +2,7 @@
 //! A device that is gone without notice, as one that was pulled: everything reads all-ones.
 
 use super::faults::{wait_for_state, Faulty};
-use super::{count_doorbells, drain, number_in, Env, Test, SOON};
+use super::{count_doorbells, drain, number_in, soon, Env, Test};
 use crate::{helpers, system};
 use ivshmem::{Deadline, Device, Error, Event, EventBuffer, EventKind, StateFlags};
 use rustix::event::{poll, PollFd, PollFlags};
@@ -101,7 +101,7 @@ fn ends_all(env: &Env) {
         let reader = scope.spawn(|| wait_until_gone(&reader));
         let poller = scope.spawn(|| poll_until_gone(&poller));
         let calls = [libc::SYS_ioctl, libc::SYS_ppoll, POLL];
-        assert!(system::wait_until(SOON, || system::threads_in(&calls) == 2));
+        assert!(system::wait_until(soon(), || system::threads_in(&calls) == 2));
         let faulty = vanish(env);
         reader.join().expect("a blocked wait ends");
         poller.join().expect("poll hangs up");

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! What sysfs, debugfs, uevents and fdinfo show of a device.
 
-use super::{count_doorbells, drain, open_file, wait, Env, Test, SOON};
+use super::{count_doorbells, drain, open_file, soon, wait, Env, Test};
 use crate::system;
 use ivshmem::{Deadline, Device, Error, EventBuffer, InterruptMode, Section, StateFlags, Subject};
 use ivshmem_guest::plan::Plan;
@@ -342,7 +342,7 @@ fn wakeups_counted(env: &Env) {
         std::thread::scope(|scope| {
             let waiter = scope.spawn(|| wait(&device));
             let asleep = || system::threads_in(&[libc::SYS_ioctl]) == 1;
-            assert!(system::wait_until(SOON, asleep), "nobody waits");
+            assert!(system::wait_until(soon(), asleep), "nobody waits");
             device.ring(own, vector).expect("ring");
             waiter.join().expect("woken");
         });
@@ -358,7 +358,7 @@ fn wakeups_counted(env: &Env) {
     std::thread::scope(|scope| {
         let waiter = scope.spawn(|| device.events(&mut buffer, deadline).map(drop));
         let asleep = || system::threads_in(&[libc::SYS_ioctl]) == 1 || waiter.is_finished();
-        assert!(system::wait_until(SOON, asleep), "nobody waits");
+        assert!(system::wait_until(soon(), asleep), "nobody waits");
         device.ring(own, vector).expect("ring");
         assert_eq!(waiter.join().expect("no panic"), Err(Error::TimedOut));
     });
@@ -404,7 +404,7 @@ fn ping_pong(env: &Env) {
     for count in [1, 100] {
         fs::write(file(own), format!("ask {other_id} {vector} {count}\n")).expect("ask");
         let wanted = format!("{count} round trips, median ");
-        let done = system::wait_until(SOON, || said(own).starts_with(&wanted));
+        let done = system::wait_until(soon(), || said(own).starts_with(&wanted));
         assert!(done, "{}", said(own));
         // As often as one likes.
         assert!(said(own).starts_with(&wanted));
@@ -539,7 +539,7 @@ fn fdinfo_unseen(env: &Env) {
     device.ring(own, vector).expect("ring");
     let unseen = || fdinfo(&device)["unseen-doorbells"].clone();
     let there = || unseen() == format!("{vector}:1");
-    assert!(system::wait_until(SOON, there), "{}", unseen());
+    assert!(system::wait_until(soon(), there), "{}", unseen());
     assert!(there(), "looking has consumed it");
     assert_eq!(count_doorbells(&second, vector, 1), 1);
     assert!(there(), "another file has consumed it");
@@ -556,7 +556,7 @@ fn fdinfo_states(env: &Env) {
             .split(' ')
             .any(|word| word == format!("{}:1", device.info().id))
     };
-    assert!(system::wait_until(SOON, there), "{}", unseen());
+    assert!(system::wait_until(soon(), there), "{}", unseen());
     wait(&other);
     assert!(!there(), "{}", unseen());
 }

@@ -2,7 +2,7 @@
 //! The wire as the protocol's text has it, and peers that break its rules: each breaks its own channel only.
 
 use super::by_hand::{self, ByHand, NONE, RING};
-use super::{bits, connect_near, content, largest, up, Env, Test, SOON};
+use super::{bits, connect_near, content, largest, up, Env, Test, soon};
 use crate::suites::peers::{self, Soft};
 use crate::suites::{drain, StopOnDrop};
 use crate::system;
@@ -108,7 +108,7 @@ fn wire(env: &Env) {
         Err(Error::WouldBlock)
     );
     hand.publish(by_hand::CONFIRMED, 2);
-    assert_eq!(near.wait_confirmed(2, Deadline::after(SOON)), Ok(2));
+    assert_eq!(near.wait_confirmed(2, Deadline::after(soon())), Ok(2));
     assert_eq!(hand.get(by_hand::FIN), 0);
     drop(near);
     assert_eq!(hand.get(by_hand::FIN), 1, "an orderly close");
@@ -125,9 +125,9 @@ fn from_the_wire(env: &Env) {
         hand.publish(by_hand::WRITTEN, position);
         assert_eq!(near.receive_message(), Ok(Some(message.to_vec())));
         let taken = || hand.get(by_hand::CONSUMED) == position;
-        assert!(system::wait_until(SOON, taken), "it was read");
+        assert!(system::wait_until(soon(), taken), "it was read");
         let confirmed = || hand.get(by_hand::CONFIRMED) == number;
-        assert!(system::wait_until(SOON, confirmed), "it was read");
+        assert!(system::wait_until(soon(), confirmed), "it was read");
     }
     hand.put(by_hand::FIN, 1);
     hand.ring();
@@ -211,7 +211,7 @@ fn breaks(env: &Env, what: &str, wrong: impl FnOnce(&Channel, &ByHand)) {
         false
     };
     assert!(
-        system::wait_until(SOON, is_broken),
+        system::wait_until(soon(), is_broken),
         "{what}: {:?}",
         near.status()
     );
@@ -314,7 +314,7 @@ fn rings(env: &Env) {
             hand.ring();
             near.status().expect("status").link == ChannelLink::Broken
         };
-        let became = system::wait_until(SOON, is_broken);
+        let became = system::wait_until(soon(), is_broken);
         assert!(became, "{offset:#x}, {length:#x}: {:?}", near.status());
         let got = near.send(b"no").map_err(|error| error.errno());
         assert_eq!(got, Err(Some(Errno::PROTO)));
@@ -335,7 +335,7 @@ fn confirmations(env: &Env) {
         near.send(b"one").expect("send");
         near.send(b"two").expect("send");
         hand.publish(by_hand::CONFIRMED, 2);
-        assert_eq!(near.wait_confirmed(2, Deadline::after(SOON)), Ok(2));
+        assert_eq!(near.wait_confirmed(2, Deadline::after(soon())), Ok(2));
         hand.put(by_hand::CONFIRMED, 1);
     });
 }
@@ -377,7 +377,7 @@ fn contained(env: &Env) {
 
 /// Whether the session comes to be reset when somebody looks.
 fn resets(near: &Channel, hand: &ByHand) -> bool {
-    system::wait_until(SOON, || {
+    system::wait_until(soon(), || {
         hand.ring();
         near.status().expect("status").link == ChannelLink::Reset
     })
@@ -407,13 +407,13 @@ fn gone_already(env: &Env) {
     let near = connect_near(env, ConnectOptions::new());
     hand.start(0x1111_2222);
     let seen = || hand.get(by_hand::ECHO) == 0x1111_2222;
-    assert!(system::wait_until(SOON, seen), "its session is not seen");
+    assert!(system::wait_until(soon(), seen), "its session is not seen");
     // It goes; its answer is in the memory later than the news of its state, and nobody rings for it.
     hand.vanish();
     let own = env.open();
     let peer = env.other_expected().peer;
     let gone = || super::state_of(&own, peer) == 0;
-    assert!(system::wait_until(SOON, gone), "it has not gone");
+    assert!(system::wait_until(soon(), gone), "it has not gone");
     hand.put(by_hand::ECHO, hand.get(by_hand::EPOCH));
     let status = near.status().expect("status");
     assert_eq!(status.link, ChannelLink::Reset, "up with nobody");

@@ -3,7 +3,7 @@
 //!
 //! Nothing here comes from `rust/protocol`, so that a wrong constant there does not agree with itself.
 
-use super::{Env, SOON};
+use super::{soon, Env};
 use crate::system;
 use ivshmem::{Channel, Device, Info, StateFlags};
 
@@ -132,11 +132,17 @@ impl ByHand {
     /// Echoes the driver's epoch (rule S3), and waits until it has echoed ours, `epoch`.
     pub(super) fn answer(&self, epoch: u32) {
         let there = || self.get(EPOCH) != 0 && self.read(0) == 0x4843_5649;
-        assert!(system::wait_until(SOON, there), "no session of the driver");
+        assert!(
+            system::wait_until(soon(), there),
+            "no session of the driver"
+        );
         self.put(ECHO, self.get(EPOCH));
         self.ring();
         let echoed = || self.get(ECHO) == epoch;
-        assert!(system::wait_until(SOON, echoed), "our session is not seen");
+        assert!(
+            system::wait_until(soon(), echoed),
+            "our session is not seen"
+        );
     }
 
     /// Starts a session and brings it up with `channel`.

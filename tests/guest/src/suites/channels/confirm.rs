@@ -4,7 +4,7 @@
 use super::failures::far_process;
 use super::{
     becomes, call, connect_far, connect_near, content, ends, ends_with, up, while_waiting, Ends,
-    Env, Test, FSYNC, IOCTL, SOON,
+    Env, Test, FSYNC, IOCTL, soon,
 };
 use ivshmem::uapi::{
     self, ivshmem_channel_ack, ivshmem_channel_eventfd, ivshmem_channel_status,
@@ -112,7 +112,7 @@ fn by_reading(env: &Env) {
     assert_eq!(confirmed(&near), (3, 0));
     for number in 1..=3 {
         receive(&far, 1);
-        let got = near.wait_confirmed(number, Deadline::after(SOON));
+        let got = near.wait_confirmed(number, Deadline::after(soon()));
         assert_eq!(got, Ok(number));
         assert_eq!(confirmed(&near), (3, number));
         if number < 3 {
@@ -163,7 +163,7 @@ fn wait(env: &Env) {
     let got = near.wait_confirmed(1, Deadline::after(limit));
     assert_eq!(got, Err(Error::TimedOut));
     assert!(begin.elapsed() >= limit, "before the deadline");
-    for deadline in [Deadline::after(SOON), Deadline::NEVER] {
+    for deadline in [Deadline::after(soon()), Deadline::NEVER] {
         let begin = Instant::now();
         let number = confirmed(&near).1 + 2;
         let (got, ()) = while_waiting(
@@ -172,7 +172,7 @@ fn wait(env: &Env) {
             || receive(&far, 2),
         );
         assert_eq!(got, Ok(number));
-        assert!(begin.elapsed() < SOON, "nothing woke it but the deadline");
+        assert!(begin.elapsed() < soon(), "nothing woke it but the deadline");
     }
     for number in [5, 1 << 32, u64::MAX] {
         let got = near.wait_confirmed(number, Deadline::NEVER);
@@ -188,7 +188,7 @@ fn wait_tells(env: &Env) {
     let Ends { near, far } = ends(env);
     send(&near, 3);
     receive(&far, 2);
-    near.wait_confirmed(2, Deadline::after(SOON)).expect("two");
+    near.wait_confirmed(2, Deadline::after(soon())).expect("two");
     let number = uapi::IVSHMEM_CHANNEL_IOC_WAIT;
     for (deadline, errno) in [
         (Deadline::NOW, Errno::AGAIN),
@@ -225,7 +225,7 @@ fn explicit(env: &Env) {
     for (number, expected) in [(1, 1), (3, 3), (2, 3), (0, 3), (3, 3), (4, 4)] {
         far.acknowledge(number).expect("acknowledge");
         assert_eq!(far.status().expect("status").acknowledged, expected);
-        let got = near.wait_confirmed(expected, Deadline::after(SOON));
+        let got = near.wait_confirmed(expected, Deadline::after(soon()));
         assert_eq!(got, Ok(expected));
     }
     let (got, ()) = while_waiting(
@@ -279,7 +279,7 @@ fn each_for_itself(env: &Env) {
     receive(&near, 1);
     assert_eq!(far.wait_confirmed(1, Deadline::NOW), Err(Error::WouldBlock));
     near.acknowledge(1).expect("acknowledge");
-    assert_eq!(far.wait_confirmed(1, Deadline::after(SOON)), Ok(1));
+    assert_eq!(far.wait_confirmed(1, Deadline::after(soon())), Ok(1));
 }
 
 /// An eventfd that is attached.
@@ -403,9 +403,9 @@ fn status(env: &Env) {
     send(&far, 2);
     receive(&far, 3);
     receive(&near, 2);
-    near.wait_confirmed(3, Deadline::after(SOON))
+    near.wait_confirmed(3, Deadline::after(soon()))
         .expect("three");
-    far.wait_confirmed(2, Deadline::after(SOON)).expect("two");
+    far.wait_confirmed(2, Deadline::after(soon())).expect("two");
     let (near, far) = (read(&near), read(&far));
     let numbers = |s: &ivshmem_channel_status| (s.sent, s.confirmed, s.received, s.acknowledged);
     assert_eq!(numbers(&near), (7, 3, 2, 2));
@@ -416,7 +416,7 @@ fn closed(env: &Env) {
     let Ends { near, far } = ends(env);
     send(&near, 3);
     receive(&far, 1);
-    near.wait_confirmed(1, Deadline::after(SOON)).expect("one");
+    near.wait_confirmed(1, Deadline::after(soon())).expect("one");
     let (got, ()) = while_waiting(FSYNC, || near.flush(), || drop(far));
     assert_eq!(got, Err(Error::Closed));
     assert_eq!(near.flush(), Err(Error::Closed));

@@ -3,8 +3,8 @@
 //! die by SIGKILL at the far end, or at the near one.
 
 use super::{
-    becomes, connect_far, connect_near, content, ends_with, up, while_waiting, Ends, Env, Test,
-    SOON,
+    becomes, connect_far, connect_near, content, ends_with, soon, up, while_waiting, Ends, Env,
+    Test,
 };
 use crate::helpers::{self, Helper};
 use crate::suites::faults::Faulty;
@@ -58,7 +58,7 @@ fn send_to(helper: Helper, near: &Channel, count: u64) -> Helper {
 fn known(near: &Channel, sent: u64) -> u64 {
     // The end is known: waiting ends with it.
     becomes(near, ChannelLink::Closing);
-    let got = near.wait_confirmed(sent, Deadline::after(SOON));
+    let got = near.wait_confirmed(sent, Deadline::after(soon()));
     let status = near.status().expect("status");
     assert_eq!(status.sent, sent);
     let complete = status.confirmed == sent;
@@ -140,7 +140,7 @@ fn lost_doorbells(env: &Env) {
                 let faulty = lose(other);
                 near.send(&content(number)).expect("send");
                 assert!(
-                    system::wait_until(SOON, || env.model("status").is_empty()),
+                    system::wait_until(soon(), || env.model("status").is_empty()),
                     "nobody rang"
                 );
                 faulty.end();
@@ -155,7 +155,7 @@ fn lost_doorbells(env: &Env) {
                 let faulty = lose(own);
                 far.receive_message().expect("receive");
                 assert!(
-                    system::wait_until(SOON, || env.model("status").is_empty()),
+                    system::wait_until(soon(), || env.model("status").is_empty()),
                     "nobody rang"
                 );
                 faulty.end();

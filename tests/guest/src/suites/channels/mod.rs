@@ -15,7 +15,7 @@ pub(super) mod seen;
 pub(super) mod sessions;
 pub(super) mod sharing;
 
-use super::{Env, Test, SOON};
+use super::{soon, Env, Test};
 use crate::{raw, system};
 use ivshmem::{Channel, ChannelLink, ConnectOptions, Deadline, Device};
 use rustix::event::{poll as poll_call, PollFd, PollFlags, Timespec};
@@ -64,7 +64,7 @@ fn connect_far(env: &Env, options: ConnectOptions) -> Channel {
 
 /// Waits until the session is up.
 fn up(channel: &Channel) {
-    let ready = channel.wait_writable(Deadline::after(SOON)).expect("up");
+    let ready = channel.wait_writable(Deadline::after(soon())).expect("up");
     assert!(ready.writable, "{ready:?}");
     let status = channel.status().expect("status");
     assert_eq!(status.link, ChannelLink::Up, "{status:?}");
@@ -117,7 +117,7 @@ fn bits(fd: impl AsFd) -> PollFlags {
 
 /// Waits until `poll` reports one of `wanted`, or an end; all that it reports then.
 fn comes(fd: impl AsFd, wanted: PollFlags) -> PollFlags {
-    let limit = Timespec::try_from(SOON).expect("a limit");
+    let limit = Timespec::try_from(soon()).expect("a limit");
     let mut fds = [PollFd::new(&fd, wanted)];
     let count = poll_call(&mut fds, Some(&limit)).expect("poll");
     assert_eq!(count, 1, "nothing of {wanted:?}, but {:?}", bits(&fd));
@@ -134,7 +134,7 @@ fn while_waiting<T: Send, M>(
     std::thread::scope(|scope| {
         let caller = scope.spawn(call);
         let waits = || caller.is_finished() || system::threads_in(numbers) >= 1;
-        assert!(system::wait_until(SOON, waits), "the call does not wait");
+        assert!(system::wait_until(soon(), waits), "the call does not wait");
         assert!(!caller.is_finished(), "the call did not wait");
         let meant = meanwhile();
         (caller.join().expect("the call returns"), meant)
@@ -165,7 +165,7 @@ impl Delays {
 /// Waits until the session has come to `link`.
 fn becomes(channel: &Channel, link: ChannelLink) {
     let is = || channel.status().is_ok_and(|status| status.link == link);
-    let became = system::wait_until(SOON, is);
+    let became = system::wait_until(soon(), is);
     assert!(became, "{:?} is not {link:?}", channel.status());
 }
 

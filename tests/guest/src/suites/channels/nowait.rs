@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! Channels with io_uring and `RWF_NOWAIT`, which never wait in a call.
 
-use super::{comes, content, ends, fill, system, Ends, Env, Test, SOON};
+use super::{comes, content, ends, fill, soon, system, Ends, Env, Test};
 use crate::raw::{self, Ring};
 use crate::suites::nowait::{memory, workers};
 use rustix::event::PollFlags;
@@ -51,7 +51,7 @@ fn ended(ring: &mut Ring, number: u64) -> raw::Outcome {
         !all.is_empty()
     };
     assert!(
-        system::wait_until(SOON, some),
+        system::wait_until(soon(), some),
         "request {number} does not end"
     );
     let [(got, outcome)] = all[..] else {

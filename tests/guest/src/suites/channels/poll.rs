@@ -146,7 +146,7 @@ fn edges(env: &Env) {
     let set = epoll::create(epoll::CreateFlags::CLOEXEC).expect("epoll");
     let flags = epoll::EventFlags::IN | epoll::EventFlags::ET;
     epoll::add(&set, &far, epoll::EventData::new_u64(7), flags).expect("add");
-    let limit = Timespec::try_from(super::SOON).expect("a limit");
+    let limit = Timespec::try_from(super::soon()).expect("a limit");
     for number in 1..=50 {
         near.send(&patterned(number, 20)).expect("send");
         let mut room = [epoll::Event {

@@ -2,8 +2,8 @@
 //! The device goes, or the machine sleeps, with channels open.
 
 use super::{
-    becomes, bits, connect_near, content, ends, ends_with, patterned, while_waiting, Ends, Env,
-    Test, FSYNC, IOCTL, READ, SOON, WRITE,
+    becomes, bits, connect_near, content, ends, ends_with, patterned, soon, while_waiting, Ends,
+    Env, Test, FSYNC, IOCTL, READ, WRITE,
 };
 use crate::raw::Unresolved;
 use crate::suites::faults::Faulty;
@@ -95,7 +95,8 @@ fn calls(env: &Env) {
         far.send(&content(number)).expect("send");
     }
     far.receive_message().expect("receive");
-    near.wait_confirmed(1, Deadline::after(SOON)).expect("one");
+    near.wait_confirmed(1, Deadline::after(soon()))
+        .expect("one");
     near.receive_message().expect("receive");
     unbind(env);
     is_dead(&near);
@@ -184,7 +185,7 @@ fn unresolved(env: &Env) {
                 false => memory.map().read_at(&near, at, 64),
             },
             || {
-                assert!(memory.somebody_waits(SOON), "not for its page");
+                assert!(memory.somebody_waits(soon()), "not for its page");
                 unbind(&env);
                 memory.resolve();
             },
@@ -305,7 +306,7 @@ fn found_at_wake(env: &Env) {
         let faulty = Faulty::begin(env, &format!("lose {own} 1"));
         channel.send(&content(number)).expect("send");
         let lost = || env.model("status") == calm;
-        assert!(system::wait_until(SOON, lost), "nobody rang");
+        assert!(system::wait_until(soon(), lost), "nobody rang");
         faulty.end();
         power::sleep();
         let told = rustix::io::read(&fd, &mut [0; 8]);

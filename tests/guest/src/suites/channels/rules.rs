@@ -2,8 +2,8 @@
 //! Who may have a channel: arguments, rights, and raw use of the device beside it; buffers that are wrong.
 
 use super::{
-    call, connect_near, content, ends, largest, patterned, while_waiting, Ends, Env, Test, READ,
-    SOON, WRITE,
+    call, connect_near, content, ends, largest, patterned, soon, while_waiting, Ends, Env, Test,
+    READ, WRITE,
 };
 use crate::raw::{self, BadPointer, Unresolved};
 use crate::suites::open_file;
@@ -370,7 +370,7 @@ fn bad_buffers(env: &Env) {
         Err(Error::WouldBlock)
     );
     assert_eq!(far.receive_message(), Ok(Some(content(1))));
-    assert_eq!(near.wait_confirmed(1, Deadline::after(SOON)), Ok(1));
+    assert_eq!(near.wait_confirmed(1, Deadline::after(soon())), Ok(1));
     near.send(b"at work").expect("send");
     assert_eq!(far.receive_message(), Ok(Some(b"at work".to_vec())));
 }
@@ -385,7 +385,7 @@ fn late_buffers(env: &Env) {
         WRITE,
         || memory.map().write_at(&near, at, size),
         || {
-            assert!(memory.somebody_waits(SOON), "not for its page");
+            assert!(memory.somebody_waits(soon()), "not for its page");
             assert!(near.status().is_ok(), "the channel can be looked at");
             far.send(b"meanwhile").expect("the other direction works");
             assert_eq!(far.next_size(), Ok(None), "half a message");
@@ -403,7 +403,7 @@ fn late_buffers(env: &Env) {
         READ,
         || memory.map().read_at(&far, at, size),
         || {
-            assert!(memory.somebody_waits(SOON), "not for its page");
+            assert!(memory.somebody_waits(soon()), "not for its page");
             assert!(far.status().is_ok(), "the channel can be looked at");
             far.send(b"meanwhile").expect("the other direction works");
             memory.resolve();
@@ -412,7 +412,7 @@ fn late_buffers(env: &Env) {
     assert_eq!(got, Ok(size));
     near.flush().expect("confirmed");
     assert_eq!(near.receive_message(), Ok(Some(b"meanwhile".to_vec())));
-    assert!(system::wait_until(SOON, || near
+    assert!(system::wait_until(soon(), || near
         .status()
         .is_ok_and(|s| s.confirmed == 2)));
 }

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! What sysfs, debugfs, fdinfo and tracepoints show of channels.
 
-use super::{becomes, connect_far, connect_near, ends_with, system, Ends, Env, Test, SOON};
+use super::{becomes, connect_far, connect_near, ends_with, soon, system, Ends, Env, Test};
 use crate::suites::tracing::{assert_order, Trace};
 use crate::suites::visibility::{counter, fdinfo};
 use ivshmem::{ChannelLink, ConnectOptions, Deadline};
@@ -24,7 +24,7 @@ fn talk(Ends { near, far }: &Ends) {
     near.send(b"one").expect("send");
     near.send(b"two!").expect("send");
     far.receive_message().expect("receive");
-    near.wait_confirmed(1, Deadline::after(SOON))
+    near.wait_confirmed(1, Deadline::after(soon()))
         .expect("confirmed");
     far.send(b"three").expect("send");
     near.receive_message().expect("receive");

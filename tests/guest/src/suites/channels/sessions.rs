@@ -3,7 +3,7 @@
 
 use super::{
     becomes, bits, comes, connect_far, connect_near, content, ends, state_of, up, while_waiting,
-    Ends, Env, Test, FSYNC, IOCTL, READ, SOON, WRITE,
+    Ends, Env, Test, FSYNC, IOCTL, READ, soon, WRITE,
 };
 use crate::raw::{self, Unresolved};
 use crate::system::POLL_CALLS;
@@ -201,7 +201,7 @@ fn restarted(env: &Env) {
     }
     far.receive_message().expect("receive");
     far.receive_message().expect("receive");
-    near.wait_confirmed(2, Deadline::after(SOON)).expect("two");
+    near.wait_confirmed(2, Deadline::after(soon())).expect("two");
     far.send(b"not read").expect("send");
     let far = restart(env, far);
     becomes(&near, ChannelLink::Reset);
@@ -298,7 +298,7 @@ fn displaced_writer(env: &Env) {
         WRITE,
         || memory.map().write_at(&old, at, 64),
         || {
-            assert!(memory.somebody_waits(SOON), "not for its page");
+            assert!(memory.somebody_waits(soon()), "not for its page");
             let far = restart(env, far);
             becomes(&old, ChannelLink::Reset);
             let near = connect_near(env, ConnectOptions::new());

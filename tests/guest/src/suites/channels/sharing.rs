@@ -4,7 +4,7 @@
 use super::by_hand::{self, ByHand};
 use super::{
     becomes, comes, connect_far, connect_near, content, ends, patterned, up, while_waiting, Delays,
-    Ends, Env, Test, FSYNC, IOCTL, READ, SOON, WRITE,
+    Ends, Env, Test, FSYNC, IOCTL, READ, soon, WRITE,
 };
 use crate::raw::Unresolved;
 use crate::suites::sharing::{receive, Meeting};
@@ -185,7 +185,7 @@ fn refused_turn(env: &Env) {
         let set = epoll::create(epoll::CreateFlags::CLOEXEC).expect("epoll");
         let (data, flags) = (epoll::EventData::new_u64(1), flag | epoll::EventFlags::ET);
         epoll::add(&set, &near, data, flags).expect("add");
-        assert!(edge(&set, SOON), "it is ready");
+        assert!(edge(&set, soon()), "it is ready");
         // The first thread is held in the middle of its message.
         let memory = Unresolved::new();
         let at = memory.missing() - LENGTH / 2;
@@ -199,7 +199,7 @@ fn refused_turn(env: &Env) {
         };
         std::thread::scope(|scope| {
             let first = scope.spawn(moves);
-            assert!(memory.somebody_waits(SOON), "not for its page");
+            assert!(memory.somebody_waits(soon()), "not for its page");
             assert_eq!(also_moves(), Err(Error::WouldBlock));
             // The timer may look meanwhile.
             while edge(&set, Duration::ZERO) {
@@ -209,7 +209,7 @@ fn refused_turn(env: &Env) {
             memory.resolve();
             assert_eq!(first.join().expect("it returns"), Ok(LENGTH));
             loop {
-                assert!(edge(&set, SOON), "nobody tells that it is over");
+                assert!(edge(&set, soon()), "nobody tells that it is over");
                 match also_moves() {
                     Err(Error::WouldBlock) => {}
                     moved => break assert_eq!(moved, Ok(())),

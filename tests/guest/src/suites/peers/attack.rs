@@ -3,7 +3,7 @@
 //! one session after the other with an error that the header names.
 
 use super::{connect, converse, receive, Soft};
-use crate::suites::{Env, StopOnDrop, Test, SOON};
+use crate::suites::{soon, Env, StopOnDrop, Test};
 use ivshmem::{Channel, ConnectOptions, Deadline, Device, Error};
 use ivshmem_messages::{Checker, Stream};
 use std::collections::BTreeMap;
@@ -48,7 +48,7 @@ pub(crate) fn attack(env: &Env, time: Duration, seed: u64) -> String {
         // A slow machine gets more time to see something of it.
         let is_over = || match begin.elapsed() {
             elapsed if elapsed < time => false,
-            elapsed => elapsed > time + SOON || was_attacked(&ends),
+            elapsed => elapsed > time + soon() || was_attacked(&ends),
         };
         while !is_over() && !stop.load(Ordering::Relaxed) {
             std::thread::sleep(Duration::from_millis(100));
@@ -96,7 +96,9 @@ fn talk(env: &Env, stop: &AtomicBool) -> u32 {
             while !stop.load(Ordering::Relaxed) {
                 let number = sent.load(Ordering::Relaxed);
                 stream.message(number, &mut message);
-                channel.wait_writable(Deadline::after(SOON)).expect("room");
+                channel
+                    .wait_writable(Deadline::after(soon()))
+                    .expect("room");
                 channel.send_fully(&message).expect("send");
                 sent.store(number + 1, Ordering::Release);
                 // Others need the processor, too.

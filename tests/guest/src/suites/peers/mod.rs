@@ -8,7 +8,7 @@ pub(crate) mod attack;
 pub(super) mod inmate;
 pub(super) mod soft;
 
-use super::{Env, SOON};
+use super::{soon, Env};
 use ivshmem::{Channel, ConnectOptions, Deadline, Error};
 use ivshmem_messages::{Checker, Stream};
 use serde_json::Value;
@@ -70,7 +70,7 @@ impl<'a> Soft<'a> {
 
     /// Waits until that is as wanted.
     fn wait(&self, what: &str, wanted: impl Fn(&Value) -> bool) -> Value {
-        let end = Instant::now() + SOON;
+        let end = Instant::now() + soon();
         loop {
             let channel = self.channel();
             if wanted(&channel) {
@@ -98,14 +98,14 @@ fn subtract(value: &mut Value, before: &Value) {
 /// Connects and waits until the session is up.
 pub(super) fn connect(env: &Env, peer: u32, options: ConnectOptions) -> Channel {
     let channel = env.open().connect(peer, options).expect("connect");
-    let ready = channel.wait_writable(Deadline::after(SOON)).expect("up");
+    let ready = channel.wait_writable(Deadline::after(soon())).expect("up");
     assert!(ready.writable, "{ready:?}");
     channel
 }
 
 /// Receives the next message, which comes soon; `None` at the end.
 fn receive(channel: &Channel, buffer: &mut [u8]) -> Result<Option<usize>, Error> {
-    channel.wait_readable(Deadline::after(SOON))?;
+    channel.wait_readable(Deadline::after(soon()))?;
     channel.receive(buffer)
 }
 

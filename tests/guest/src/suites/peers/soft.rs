@@ -2,7 +2,7 @@
 //! Channels with the device model's echo, source and sink.
 
 use super::{connect, converse, receive, receive_all, send_all, stream, Soft, MESSAGES};
-use crate::suites::{Env, Test, SOON};
+use crate::suites::{soon, Env, Test};
 use ivshmem::{ConnectOptions, Deadline, Error};
 use ivshmem_messages::Checker;
 use std::collections::BTreeMap;
@@ -160,6 +160,8 @@ fn restarts(env: &Env) {
     }
     // Between sessions nobody waits: what is there now is a session like any other.
     let channel = connect(env, PEER, ConnectOptions::new());
-    let ready = channel.wait_readable(Deadline::after(SOON)).expect("poll");
+    let ready = channel
+        .wait_readable(Deadline::after(soon()))
+        .expect("poll");
     assert!(ready.readable);
 }
