@@ -109,7 +109,7 @@ impl Guest {
             Some(listener) => accept(settings, &mut process, &listener)?
                 .map(|stream| {
                     let log = folder.join(format!("{}.report", spec.name));
-        services.patience = settings.patience;
+                    services.patience = settings.patience;
                     follow_report(stream, &log, services)
                 })
                 .transpose()?,

@@ -205,7 +205,9 @@ impl<'a> Bench<'a> {
         measure: impl FnOnce() -> Result<T, Failure>,
     ) -> Result<T, Failure> {
         let mut tell = |phase: &str| match link.filter(|_| self.counts) {
-            Some(link) => tell_statistics(self.plan, link.number, &format!("{what}/{phase}"), report),
+            Some(link) => {
+                tell_statistics(self.plan, link.number, &format!("{what}/{phase}"), report)
+            }
             None => Ok(()),
         };
         tell("begin")?;

@@ -256,6 +256,12 @@ impl Transport for Ring {
                         return Ok((None, false));
                     }
                 }
+                Err(SendError::Unconfirmed) => {
+                    let needed = session.needed_confirmation().unwrap_or(0);
+                    if !session.await_confirmation(memory, needed)? {
+                        return Ok((None, false));
+                    }
+                }
                 Err(SendError::Waiting) => return Ok((None, false)),
                 Err(SendError::Finished) => return Err(Ended::Closed),
                 Err(SendError::Ended(why)) => return Err(why),
@@ -274,7 +280,8 @@ impl Transport for Ring {
                 Next::Message(message) => {
                     let length = message.length as usize;
                     let Some(bytes) = buffer.get_mut(..length) else {
-                        let error = Error::BufferTooSmall { size: length };
+                        let size = session.length_of(memory, &message)? as usize;
+                        let error = Error::BufferTooSmall { size };
                         return Ok((Some(Err(error)), false));
                     };
                     let copied = memory.copy_out(&message.pieces, bytes);

@@ -10,7 +10,7 @@ use std::time::Duration;
 type Failure = Box<dyn std::error::Error>;
 
 /// How long a wait may take, before patience.
-const soon(): Duration = Duration::from_secs(60);
+const SOON: Duration = Duration::from_secs(60);
 
 /// What the devices were like before the first operation.
 pub(crate) struct Healthy(Vec<ivshmem::Info>);
@@ -42,13 +42,13 @@ impl Healthy {
                 return Err(named("its state is not what was published"));
             }
             round_trip(&device, index as u8).map_err(|error| named(&error.to_string()))?;
-            ring(&device, plan.patient(soon())).map_err(|error| named(&error.to_string()))?;
+            ring(&device, plan.patient(SOON)).map_err(|error| named(&error.to_string()))?;
         }
         let nodes = nodes(plan)?;
         if let [first, second] = nodes.as_slice() {
             talk(
                 [&Device::open(first)?, &Device::open(second)?],
-                plan.patient(soon()),
+                plan.patient(SOON),
             )?;
         }
         files_are_closed(plan)
@@ -125,7 +125,7 @@ fn files_are_closed(plan: &Plan) -> Result<(), Failure> {
             .join("files_open");
         let is_zero = || count(&path).is_ok_and(|text| text == "0");
         // The last of them may be closed a little after its process has ended.
-        if !system::wait_until(plan.patient(soon()), is_zero) {
+        if !system::wait_until(plan.patient(SOON), is_zero) {
             return Err(format!("{} says {}", path.display(), count(&path)?).into());
         }
     }

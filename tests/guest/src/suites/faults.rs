@@ -5,7 +5,7 @@
 //! another link with a soft inmate that answers (for the storms).
 
 use super::subscription::{count_of, counted, new_eventfd};
-use super::{count_doorbells, drain, wait, Env, Test, soon};
+use super::{count_doorbells, drain, soon, wait, Env, Test};
 use crate::system;
 use ivshmem::{
     Deadline, Device, Error, Event, EventBuffer, EventKind, Section, StateFlags, Subject,

@@ -2,7 +2,7 @@
 //! Interrupt modes other than MSI-X, the self-test, and storms.
 
 use super::faults::{wait_for_state, Faulty};
-use super::{count_doorbells, doorbells, drain, wait, Env, StopOnDrop, Test, soon};
+use super::{count_doorbells, doorbells, drain, soon, wait, Env, StopOnDrop, Test};
 use crate::system;
 use ivshmem::{
     ConnectOptions, Deadline, Device, Error, EventBuffer, EventKind, InterruptMode, StateFlags,
@@ -326,7 +326,9 @@ fn polling_doorbells(env: &Env) {
     device
         .subscribe(Subject::Peer(own(env)), true)
         .expect("subscribe");
-    let got = device.events(&mut buffer, Deadline::after(soon())).map(drop);
+    let got = device
+        .events(&mut buffer, Deadline::after(soon()))
+        .map(drop);
     assert_eq!(got.unwrap_err().errno(), Some(Errno::OPNOTSUPP));
 }
 

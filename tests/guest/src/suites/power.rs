@@ -2,7 +2,7 @@
 //! The machine sleeps, or loses a CPU, with files open.
 
 use super::subscription::{count_of, counted, new_eventfd};
-use super::{count_doorbells, drain, interrupts, wait, Env, Test, soon};
+use super::{count_doorbells, drain, interrupts, soon, wait, Env, Test};
 use crate::system;
 use ivshmem::{Deadline, Device, Error, EventBuffer, EventKind, StateFlags, Subject};
 use ivshmem_guest::plan::Plan;
@@ -251,7 +251,10 @@ fn calls_over_sleep(env: &Env) {
             reader.events(&mut buffer, deadline).map(Iterator::count)
         });
         let asleep = || system::threads_in(&[libc::SYS_ioctl]) == 1;
-        assert!(system::wait_until(soon(), asleep), "the reader does not wait");
+        assert!(
+            system::wait_until(soon(), asleep),
+            "the reader does not wait"
+        );
         sleep();
         let got = blocked.join().expect("no panic");
         assert!(matches!(got, Ok(1..)), "woken with news: {got:?}");

@@ -315,7 +315,10 @@ fn send_file_changed(env: &Env) {
         let refused = format!("the receiver refuses: {WHY}");
         assert!(words.contains(&refused), "{words}");
         let says = || said("/tmp/receiver.log").contains(WHY);
-        assert!(system::wait_until(soon(), says), "the receiver says nothing");
+        assert!(
+            system::wait_until(soon(), says),
+            "the receiver says nothing"
+        );
         assert_eq!(fs::read_dir(&folder).expect("list").count(), 0);
         // As it is now it can be sent.
         complete(self::sender(env, &file), receiver, &file, &folder);

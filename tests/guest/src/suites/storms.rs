@@ -6,7 +6,7 @@
 //! a device of another link with a soft inmate that answers.
 
 use super::faults::{wait_for_state, Faulty};
-use super::{count_doorbells, doorbells, drain, number_in, Env, Test, soon};
+use super::{count_doorbells, doorbells, drain, number_in, soon, Env, Test};
 use crate::system;
 use ivshmem::{Deadline, Device, Error, EventBuffer, EventKind, StateFlags, Subject};
 use rustix::event::{eventfd, EventfdFlags};
@@ -137,7 +137,10 @@ fn costly(env: &Env) {
     let silenced = system::wait_until(soon(), || env.counter("throttles") > before);
     let (count, lost) = taken(&device, Duration::from_secs(1));
     faulty.end();
-    assert!(silenced && lost, "{count} interrupts a second, lost: {lost}");
+    assert!(
+        silenced && lost,
+        "{count} interrupts a second, lost: {lost}"
+    );
     drop((device, files));
 }
 

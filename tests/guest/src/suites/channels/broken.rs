@@ -2,7 +2,7 @@
 //! The wire as the protocol's text has it, and peers that break its rules: each breaks its own channel only.
 
 use super::by_hand::{self, ByHand, NONE, RING};
-use super::{bits, connect_near, content, largest, up, Env, Test, soon};
+use super::{bits, connect_near, content, largest, soon, up, Env, Test};
 use crate::suites::peers::{self, Soft};
 use crate::suites::{drain, StopOnDrop};
 use crate::system;

@@ -3,8 +3,8 @@
 
 use super::failures::far_process;
 use super::{
-    becomes, call, connect_far, connect_near, content, ends, ends_with, up, while_waiting, Ends,
-    Env, Test, FSYNC, IOCTL, soon,
+    becomes, call, connect_far, connect_near, content, ends, ends_with, soon, up, while_waiting,
+    Ends, Env, Test, FSYNC, IOCTL,
 };
 use ivshmem::uapi::{
     self, ivshmem_channel_ack, ivshmem_channel_eventfd, ivshmem_channel_status,
@@ -188,7 +188,8 @@ fn wait_tells(env: &Env) {
     let Ends { near, far } = ends(env);
     send(&near, 3);
     receive(&far, 2);
-    near.wait_confirmed(2, Deadline::after(soon())).expect("two");
+    near.wait_confirmed(2, Deadline::after(soon()))
+        .expect("two");
     let number = uapi::IVSHMEM_CHANNEL_IOC_WAIT;
     for (deadline, errno) in [
         (Deadline::NOW, Errno::AGAIN),
@@ -416,7 +417,8 @@ fn closed(env: &Env) {
     let Ends { near, far } = ends(env);
     send(&near, 3);
     receive(&far, 1);
-    near.wait_confirmed(1, Deadline::after(soon())).expect("one");
+    near.wait_confirmed(1, Deadline::after(soon()))
+        .expect("one");
     let (got, ()) = while_waiting(FSYNC, || near.flush(), || drop(far));
     assert_eq!(got, Err(Error::Closed));
     assert_eq!(near.flush(), Err(Error::Closed));

@@ -2,8 +2,8 @@
 //! Sessions: link-up, orderly end, restart, and what is left of an ended one.
 
 use super::{
-    becomes, bits, comes, connect_far, connect_near, content, ends, state_of, up, while_waiting,
-    Ends, Env, Test, FSYNC, IOCTL, READ, soon, WRITE,
+    becomes, bits, comes, connect_far, connect_near, content, ends, soon, state_of, up,
+    while_waiting, Ends, Env, Test, FSYNC, IOCTL, READ, WRITE,
 };
 use crate::raw::{self, Unresolved};
 use crate::system::POLL_CALLS;
@@ -201,7 +201,8 @@ fn restarted(env: &Env) {
     }
     far.receive_message().expect("receive");
     far.receive_message().expect("receive");
-    near.wait_confirmed(2, Deadline::after(soon())).expect("two");
+    near.wait_confirmed(2, Deadline::after(soon()))
+        .expect("two");
     far.send(b"not read").expect("send");
     let far = restart(env, far);
     becomes(&near, ChannelLink::Reset);

@@ -3,8 +3,8 @@
 
 use super::by_hand::{self, ByHand};
 use super::{
-    becomes, comes, connect_far, connect_near, content, ends, patterned, up, while_waiting, Delays,
-    Ends, Env, Test, FSYNC, IOCTL, READ, soon, WRITE,
+    becomes, comes, connect_far, connect_near, content, ends, patterned, soon, up, while_waiting,
+    Delays, Ends, Env, Test, FSYNC, IOCTL, READ, WRITE,
 };
 use crate::raw::Unresolved;
 use crate::suites::sharing::{receive, Meeting};
