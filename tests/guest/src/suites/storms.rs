@@ -119,8 +119,8 @@ fn under_the_limit(env: &Env) {
 }
 
 fn costly(env: &Env) {
-    /// So many eventfds make an interrupt cost some 100 microseconds at least: the limit would allow 10.
-    const EVENTFDS: usize = 400;
+    /// So many eventfds make an interrupt cost some 200 microseconds at least: the limit would allow 10.
+    const EVENTFDS: usize = 900;
     let vector = env.vectors() - 1;
     let eventfd = eventfd(0, EventfdFlags::CLOEXEC).expect("eventfd");
     let attached = |_| {
