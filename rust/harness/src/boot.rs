@@ -4,6 +4,7 @@
 use crate::initramfs::Initramfs;
 use crate::kernel::Kernel;
 use crate::link::{forbidden_accesses, left_behind, Link};
+use crate::process::check_interrupted;
 use crate::qemu::{GuestEnd, GuestSpec};
 use crate::requests::Services;
 use crate::scan::complaints_with_test;
@@ -109,6 +110,13 @@ impl Links {
         self.0.values().try_for_each(Link::kill)
     }
 
+    /// Ends all device models; what they saw that must not be, as results for guests that powered off. A device model
+    /// that fails is a result, too.
+    pub(crate) fn judge(self, prefix: &str) -> Result<Vec<TestResult>> {
+        let findings = self.finish();
+        part(prefix, findings.map(|it| it.results(prefix).into()))
+    }
+
     /// Ends all device models and says what they saw that must not be.
     pub(crate) fn finish(self) -> Result<Findings> {
         let mut findings = Findings::default();
@@ -172,6 +180,16 @@ pub(crate) fn guest_spec(
     }
 }
 
+/// The results of a part of the work. One that could not be carried out is a failure, and the others go on,
+/// unless somebody has interrupted us.
+pub(crate) fn part(name: &str, results: Result<Vec<TestResult>>) -> Result<Vec<TestResult>> {
+    check_interrupted()?;
+    Ok(results.unwrap_or_else(|error| {
+        let name = format!("{name}: can be carried out to the end");
+        vec![TestResult::from_reasons(name, vec![format!("{error:#}")])]
+    }))
+}
+
 /// The results of a guest that has ended: what it reported, that the report is complete, and that
 /// its kernel did not complain. `prefix` goes in front of every name.
 pub(crate) fn judge(prefix: &str, end: &GuestEnd) -> Vec<TestResult> {
@@ -184,7 +202,7 @@ pub(crate) fn judge(prefix: &str, end: &GuestEnd) -> Vec<TestResult> {
         defects.extend(last.map(|line| format!("console: {line}")));
     }
     if !end.status.success() {
-        defects.push(format!("QEMU ended with {}", end.status));
+        defects.push(end.how());
         defects.extend(end.messages.iter().cloned());
     }
     let mut results: Vec<TestResult> = report

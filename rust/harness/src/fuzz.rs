@@ -5,7 +5,7 @@ mod done;
 
 use crate::boot::{guest_spec, initramfs, judge, Links, CALM_TIMER, NO_KMEMLEAK};
 use crate::kernel::Kernel;
-use crate::process::{check_interrupted, wait_for};
+use crate::process::check_interrupted;
 use crate::progress::Step;
 use crate::qemu::Guest;
 use crate::settings::Settings;
@@ -201,26 +201,23 @@ fn guest(
     spec.words = format!("{} {}", spec.words, how.words());
     spec.prefix = settings.verbose.then(|| "guest | ".into());
     let mut guest = Guest::start(settings, folder, &spec)?;
-    let limit = settings.limit() + Duration::from_secs(GUEST_TIME) * settings.patience;
-    let end = wait_for(limit, || guest.poll());
+    let ended = guest.wait(settings.limit_of(Duration::from_secs(GUEST_TIME), 1));
     if check_interrupted().is_err() {
         let mut done = Done::of(&guest.report_so_far());
         done.was_interrupted = true;
         step.end(&format!("interrupted after {} operations", done.total));
         return Ok((Vec::new(), done));
     }
-    let mut results = Vec::new();
-    if end?.is_none() {
-        guest.kill()?;
-    }
+    ended?;
     let end = guest.finish()?;
     let report: Vec<String> = end.report.lines().map(Into::into).collect();
     let done = Done::of(&report);
-    results.extend(judge(name, &end));
-    let findings = links.finish()?;
+    let mut results = judge(name, &end);
     // What a hostile device tempts its peer to is the device's fault.
-    if !name.contains(HOSTILE) {
-        results.extend(findings.results(name));
+    if name.contains(HOSTILE) {
+        links.finish()?;
+    } else {
+        results.extend(links.judge(name)?);
     }
     let failed = results.iter().filter(|result| result.has_failed()).count();
     step.end(&format!("{} operations, {failed} failed", done.total));

@@ -40,6 +40,7 @@ mod summary;
 mod tap;
 
 use anyhow::{Context, Result};
+use boot::part;
 use clap::{Parser, Subcommand};
 use settings::Settings;
 use std::path::{Path, PathBuf};
@@ -214,16 +215,6 @@ fn test_guest(settings: &Settings, wanted: &[String], doorbells: u64) -> Result<
     }
     let layer = format!("guest-{}", kernel.flavour.name());
     write_results(settings, &layer, &results)
-}
-
-/// The results of a part. One that could not be carried out is a failure, and the others go on,
-/// unless somebody has interrupted us.
-fn part(name: &str, results: Result<Vec<TestResult>>) -> Result<Vec<TestResult>> {
-    process::check_interrupted()?;
-    Ok(results.unwrap_or_else(|error| {
-        let name = format!("{name}: can be carried out to the end");
-        vec![TestResult::from_reasons(name, vec![format!("{error:#}")])]
-    }))
 }
 
 /// Writes the results of a layer, and prints what failed.

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! Two Linux guests on one link that ring each other, and what that costs in register accesses.
 
-use crate::boot::{guest_spec, initramfs, judge, Findings, Links, NO_KMEMLEAK};
+use crate::boot::{guest_spec, initramfs, judge, part, Findings, Links, NO_KMEMLEAK};
 use crate::progress::Step;
 use crate::qemu::Guest;
 use crate::settings::Settings;
@@ -9,6 +9,10 @@ use crate::tap::TestResult;
 use anyhow::Result;
 use ivshmem_device::statistics::{Peer, Registers, Statistics};
 use ivshmem_guest::plan::{DevicePlan, Plan, Protection};
+use std::time::Duration;
+
+/// How long a thousand doorbells may take, in both directions and both ways, before patience.
+const THOUSAND: Duration = Duration::from_secs(20);
 
 /// How many doorbells the short run sends, to be compared with the long one.
 const FEW: u64 = 100;
@@ -65,13 +69,19 @@ fn ring(
         })
         .collect::<Result<Vec<_>>>()?;
     let mut results = Vec::new();
-    for (peer, guest) in guests.into_iter().enumerate() {
+    let limit = settings.limit_of(THOUSAND, count / 1000);
+    for (peer, mut guest) in guests.into_iter().enumerate() {
+        guest.wait(limit)?;
         results.extend(judge(&format!("{name}: guest {peer}"), &guest.finish()?));
     }
-    let statistics = links.take(0).finish()?;
-    let mut findings = Findings::default();
-    findings.add("link", &statistics);
-    results.extend(findings.results(name));
+    let mut statistics = Statistics::default();
+    let findings = links.take(0).finish().map(|found| {
+        statistics = found;
+        let mut findings = Findings::default();
+        findings.add("link", &statistics);
+        findings.results(name).into()
+    });
+    results.extend(part(name, findings)?);
     let failed = results.iter().filter(|result| result.has_failed()).count();
     step.end(&format!(
         "{} passed, {failed} failed",

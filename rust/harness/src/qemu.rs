@@ -14,6 +14,7 @@ use std::io::Write;
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitStatus, Stdio};
+use std::time::Duration;
 use tempfile::TempDir;
 
 /// Milliseconds that QEMU waits for an answer of the device model. The default of 5 s ends the link
@@ -69,6 +70,8 @@ pub(crate) struct Guest {
     _sockets: Option<TempDir>,
     /// File with QEMU's own words.
     messages: PathBuf,
+    /// The limit within which it did not end by itself.
+    overdue: Option<Duration>,
     settings: Settings,
 }
 
@@ -77,6 +80,8 @@ pub(crate) struct Guest {
 pub(crate) struct GuestEnd {
     /// QEMU's.
     pub(crate) status: ExitStatus,
+    /// It did not end within this limit, and was killed.
+    pub(crate) overdue: Option<Duration>,
     /// The console's lines.
     pub(crate) console: Vec<String>,
     /// The report's text.
@@ -104,12 +109,12 @@ impl Guest {
         let log = folder.join(format!("{}.console", spec.name));
         let console = Console::follow(stdout, &log, spec.prefix.clone())?;
         let mut services = spec.services.clone();
+        services.patience = settings.patience;
         services.qmp = sockets.as_ref().map(|sockets| monitor(sockets.path()));
         let report = match listener {
             Some(listener) => accept(settings, &mut process, &listener)?
                 .map(|stream| {
                     let log = folder.join(format!("{}.report", spec.name));
-                    services.patience = settings.patience;
                     follow_report(stream, &log, services)
                 })
                 .transpose()?,
@@ -121,6 +126,7 @@ impl Guest {
             report,
             _sockets: sockets,
             messages,
+            overdue: None,
             settings: settings.clone(),
         })
     }
@@ -140,8 +146,29 @@ impl Guest {
         self.report.as_ref().map_or(Vec::new(), Console::lines)
     }
 
-    /// Waits for the guest's end.
+    /// Waits for the guest's end. One that does not end within `limit` is killed, so that what it has reported
+    /// by then can be judged; that it had to be is told by its [`GuestEnd`].
+    pub(crate) fn wait(&mut self, limit: Duration) -> Result<()> {
+        if wait_for(limit, || self.process.poll())?.is_none() {
+            self.give_up(limit)?;
+        }
+        Ok(())
+    }
+
+    /// Kills a guest that has not ended within `limit`.
+    pub(crate) fn give_up(&mut self, limit: Duration) -> Result<()> {
+        if self.process.poll()?.is_none() {
+            self.overdue = Some(limit);
+            self.kill()?;
+        }
+        Ok(())
+    }
+
+    /// How the guest has ended; the usual limit is for one that nobody has waited for.
     pub(crate) fn finish(mut self) -> Result<GuestEnd> {
+        if self.overdue.is_none() {
+            self.wait(self.settings.limit())?;
+        }
         let status = self.process.wait(self.settings.limit())?;
         self.console.finish();
         let report = match &mut self.report {
@@ -153,6 +180,7 @@ impl Guest {
         };
         Ok(GuestEnd {
             status,
+            overdue: self.overdue,
             console: self.console.lines(),
             report,
             messages: std::fs::read_to_string(&self.messages)?
@@ -161,6 +189,19 @@ impl Guest {
                 .map(Into::into)
                 .collect(),
         })
+    }
+}
+
+impl GuestEnd {
+    /// How QEMU ended, as a sentence.
+    pub(crate) fn how(&self) -> String {
+        match self.overdue {
+            Some(limit) => format!(
+                "QEMU did not end within {} s, and was killed",
+                limit.as_secs()
+            ),
+            None => format!("QEMU ended with {}", self.status),
+        }
     }
 }
 

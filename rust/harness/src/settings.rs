@@ -82,6 +82,12 @@ impl Settings {
         LIMIT * self.patience
     }
 
+    /// Longest time for `count` steps that may take `each`, before patience; on top of the wait for the first.
+    pub(crate) fn limit_of(&self, each: Duration, count: u64) -> Duration {
+        let count = u32::try_from(count).unwrap_or(u32::MAX);
+        self.limit() + (each * self.patience).saturating_mul(count)
+    }
+
     /// Reads kernel.env.
     pub(crate) fn kernel(&self) -> Result<Kernel> {
         match &self.kernel_env {

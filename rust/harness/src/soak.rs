@@ -3,7 +3,7 @@
 //! everything open.
 
 use crate::boot::{guest_spec, initramfs, judge, Links, CALM_TIMER};
-use crate::process::{check_interrupted, wait_for};
+use crate::process::check_interrupted;
 use crate::progress::Step;
 use crate::qemu::Guest;
 use crate::settings::Settings;
@@ -44,9 +44,7 @@ pub(crate) fn run(settings: &Settings, cycles: u64) -> Result<Vec<TestResult>> {
     spec.words = format!("{} {CALM_TIMER}", spec.words);
     spec.prefix = settings.verbose.then(|| "guest | ".into());
     let mut guest = Guest::start(settings, &folder, &spec)?;
-    let cycles = u32::try_from(2 * cycles).unwrap_or(u32::MAX);
-    let limit = settings.limit() + (CYCLE * settings.patience).saturating_mul(cycles);
-    let end = wait_for(limit, || guest.poll());
+    let ended = guest.wait(settings.limit_of(CYCLE, 2 * cycles));
     if check_interrupted().is_err() {
         let report = guest.report_so_far();
         let so_far = report.iter().rev().find(|line| line.starts_with("# soak "));
@@ -54,12 +52,10 @@ pub(crate) fn run(settings: &Settings, cycles: u64) -> Result<Vec<TestResult>> {
         step.end(&format!("interrupted, at {so_far}"));
         bail!("interrupted");
     }
-    if end?.is_none() {
-        guest.kill()?;
-    }
+    ended?;
     let end = guest.finish()?;
     let mut results = judge("soak", &end);
-    results.extend(links.finish()?.results("soak"));
+    results.extend(links.judge("soak")?);
     let failed = results.iter().filter(|result| result.has_failed()).count();
     step.end(&format!(
         "{} passed, {failed} failed",

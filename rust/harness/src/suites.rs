@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! `guest`: boots one guest after the other and runs the test suites in them.
 
-use crate::boot::{guest_spec, initramfs, judge, Links, NO_KMEMLEAK};
+use crate::boot::{guest_spec, initramfs, judge, part, Links, NO_KMEMLEAK};
 use crate::kernel::Kernel;
 use crate::machine::Machine;
 use crate::progress::Step;
@@ -12,6 +12,7 @@ use anyhow::Result;
 use ivshmem_guest::plan::{DevicePlan, Plan, Protection, Shape, SoftInmate};
 use std::collections::BTreeSet;
 use std::path::Path;
+use std::time::Duration;
 
 /// All suites that a guest with good devices runs.
 const COMMON: &[&str] = &[
@@ -111,6 +112,9 @@ const FAULTS: &[&str] = &[
 
 /// As [`FAULTS`], for the shape with BAR 2.
 const BAR2_FAULTS: &[&str] = &["beyond-bar"];
+
+/// How long a suite may take, before patience.
+const SUITE: Duration = Duration::from_secs(60);
 
 /// Which suites make sense on a kernel. What a kernel cannot have is not part of its run.
 fn makes_sense(suite: &str, kernel: &Kernel) -> bool {
@@ -419,9 +423,8 @@ pub(crate) fn run(
         let folder = settings.run_folder(&format!("guest/{}", folder_name(boot.name)))?;
         let words = if watches_leaks { "" } else { NO_KMEMLEAK };
         let boot = boot.words(words);
-        results.extend(run_boot(
-            settings, &kernel, &folder, &archive, &boot, suites,
-        )?);
+        let own = run_boot(settings, &kernel, &folder, &archive, &boot, suites);
+        results.extend(part(boot.name, own)?);
     }
     Ok(results)
 }
@@ -436,6 +439,7 @@ fn run_boot(
 ) -> Result<Vec<TestResult>> {
     let step = Step::begin(format!("guest \"{}\"", boot.name), settings.verbose);
     let links = Links::start(settings, folder, &boot.devices)?;
+    let limit = settings.limit_of(SUITE, suites.len() as u64);
     let plan = Plan {
         run: "suites".into(),
         arguments: suites,
@@ -445,9 +449,10 @@ fn run_boot(
     let mut spec = guest_spec("guest", kernel, archive, &plan, &links);
     spec.words = format!("{} {}", boot.words, spec.words);
     spec.prefix = settings.verbose.then(|| "guest | ".into());
-    let end = Guest::start(settings, folder, &spec)?.finish()?;
-    let mut results = judge(boot.name, &end);
-    results.extend(links.finish()?.results(boot.name));
+    let mut guest = Guest::start(settings, folder, &spec)?;
+    guest.wait(limit)?;
+    let mut results = judge(boot.name, &guest.finish()?);
+    results.extend(links.judge(boot.name)?);
     let failed = results.iter().filter(|result| result.has_failed()).count();
     step.end(&format!(
         "{} passed, {failed} failed",

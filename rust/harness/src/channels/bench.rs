@@ -154,7 +154,7 @@ pub(crate) fn run(settings: &Settings, bench: &Bench) -> Result<Vec<TestResult>>
     let roles = Roles {
         sections: SECTIONS.into(),
         peers: true,
-        limit: settings.limit() + (ROUND * settings.patience).saturating_mul(bench.rounds),
+        steps: (ROUND, bench.rounds.into()),
         ..Roles::same(
             "bench",
             vec![bench.rounds.to_string(), bench.messages.to_string()],

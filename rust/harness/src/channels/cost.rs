@@ -2,6 +2,7 @@
 //! What register accesses messages cost: exactly 1 on an idle link, next to none on one that is full.
 
 use super::two::{Pair, Roles};
+use super::THOUSAND;
 use crate::progress::Step;
 use crate::settings::Settings;
 use crate::tap::TestResult;
@@ -23,6 +24,7 @@ pub(super) fn run(settings: &Settings, saturated: u64) -> Result<Vec<TestResult>
     );
     let roles = Roles {
         sections: vec![SECTION],
+        steps: (THOUSAND, saturated / 1000),
         ..Roles::same("cost", vec![IDLE.to_string(), saturated.to_string()])
     };
     let ended = Pair::start(settings, &roles)?.finish("register accesses")?;

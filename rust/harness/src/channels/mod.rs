@@ -113,9 +113,8 @@ fn exchange(settings: &Settings, amount: &Amount) -> Result<Vec<TestResult>> {
         amount.messages.to_string(),
         amount.seed.to_string(),
     ];
-    let thousands = u32::try_from(amount.messages / 1000)?;
     let roles = Roles {
-        limit: settings.limit() + (THOUSAND * settings.patience).saturating_mul(thousands),
+        steps: (THOUSAND, amount.messages / 1000),
         ..Roles::same("exchange", arguments)
     };
     let results = Pair::start(settings, &roles)?.finish(&name)?.results;
@@ -133,11 +132,10 @@ fn restarts(settings: &Settings, amount: &Amount) -> Result<Vec<TestResult>> {
         kills + early
     );
     let step = Step::begin(text, settings.verbose);
-    let count = u32::try_from(amount.restarts)?;
     let roles = Roles {
         runs: ["stay", "restart"],
         logs: true,
-        limit: settings.limit() + (RESTART * settings.patience).saturating_mul(count),
+        steps: (RESTART, amount.restarts),
         schedule: Some(Arc::clone(&schedule)),
         ..Roles::same("restarts", vec![amount.transport.to_string()])
     };

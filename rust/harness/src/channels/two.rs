@@ -34,8 +34,8 @@ pub(super) struct Roles {
     pub(super) profiler: Option<PathBuf>,
     /// The second guest is reset now and then.
     pub(super) schedule: Option<Arc<Schedule>>,
-    /// How long it may take.
-    pub(super) limit: Duration,
+    /// How long it may take, beyond the usual limit and before patience: so many steps of that length.
+    pub(super) steps: (Duration, u64),
 }
 
 impl Roles {
@@ -50,7 +50,7 @@ impl Roles {
             logs: false,
             profiler: None,
             schedule: None,
-            limit: Duration::from_secs(600),
+            steps: (Duration::ZERO, 0),
         }
     }
 
@@ -150,7 +150,7 @@ impl Pair {
             links,
             guests,
             logs,
-            limit: roles.limit,
+            limit: settings.limit_of(roles.steps.0, roles.steps.1),
             _sockets: sockets,
         })
     }
@@ -178,8 +178,12 @@ impl Pair {
             }
             Ok((running == 0).then_some(true))
         })?;
-        if ended != Some(true) {
-            self.guests.iter_mut().try_for_each(Guest::kill)?;
+        for guest in &mut self.guests {
+            match ended {
+                Some(true) => {}
+                Some(false) => guest.kill()?,
+                None => guest.give_up(self.limit)?,
+            }
         }
         let mut results = Vec::new();
         let mut reports = Vec::new();
@@ -188,7 +192,7 @@ impl Pair {
             results.extend(judge(&format!("{name}: guest {peer}"), &end));
             reports.push(end.report);
         }
-        results.extend(self.links.finish()?.results(name));
+        results.extend(self.links.judge(name)?);
         Ok(Ended {
             results,
             reports,
