@@ -8,12 +8,15 @@ use crate::kernel::Kernel;
 use crate::process::wait_for;
 use crate::progress::Step;
 use crate::qemu::{Guest, GuestEnd, GuestSpec};
+use crate::scan::RECEIVED;
 use crate::settings::Settings;
 use crate::tap::Verdict;
 use anyhow::{bail, Context, Result};
 use clap::Args;
-use ivshmem_guest::plan::{DevicePlan, Plan};
+use ivshmem_device::statistics::Peer;
+use ivshmem_guest::plan::{DevicePlan, Plan, Protection};
 use std::path::PathBuf;
+use std::time::Duration;
 
 /// QEMU's exit status when the inmate ends well, see Documentation/inmate.md.
 pub(crate) const INMATE_SUCCESS: i32 = 33;
@@ -21,8 +24,14 @@ pub(crate) const INMATE_SUCCESS: i32 = 33;
 const ROOT_PREFIX: &str = "root cell | ";
 /// In front of the inmate's.
 const INMATE_PREFIX: &str = "inmate    | ";
-/// What the root cell prints in front of each message.
-const RECEIVED: &str = "Received message from Inmate: ";
+/// In front of what the root cell's program tells its user when it fails.
+const COMPLAINT: &str = "ivshmem-demo: ";
+/// How many messages come before somebody dies.
+const BEFORE_DEATH: u32 = 3;
+/// How long a round may take beside the inmate's period, before patience: both cells print dozens of lines.
+const ROUND: Duration = Duration::from_millis(100);
+/// Most seconds that the programs of both cells take for a limit.
+pub(crate) const LONGEST: u64 = 86_400;
 
 /// What is said, and how often.
 #[derive(Debug, Clone, Args)]
@@ -48,6 +57,37 @@ pub(crate) enum Victim {
     Inmate,
     RootCell,
     DeviceModel,
+}
+
+/// How long a conversation may take.
+#[derive(Debug, PartialEq, Eq)]
+struct Limits {
+    /// Seconds of silence after which the root cell's program gives up.
+    silence: u64,
+    /// Seconds after which the inmate does; 0 is never.
+    inmate: u64,
+    /// After which both are killed.
+    guests: Duration,
+}
+
+impl Limits {
+    /// One in which somebody dies ends soon after that, and a test of a silent peer should not wait for a minute.
+    fn of(settings: &Settings, conversation: &Conversation, victim: Option<Victim>) -> Self {
+        let patience = settings.patience;
+        let (rounds, silence) = match victim {
+            Some(_) => (conversation.rounds.min(BEFORE_DEATH), 15),
+            None => (conversation.rounds, 60),
+        };
+        let period = Duration::from_millis(conversation.period.into());
+        let talk = (period + ROUND) * rounds * patience;
+        let silence = (Duration::from_secs(silence) + period) * patience;
+        let inmate = (Duration::from_secs(120) * patience + talk).as_secs();
+        Self {
+            silence: silence.as_secs().min(LONGEST),
+            inmate: if inmate > LONGEST { 0 } else { inmate },
+            guests: settings.limit() + talk,
+        }
+    }
 }
 
 /// How a conversation went.
@@ -79,7 +119,7 @@ pub(crate) fn run(settings: &Settings, conversation: &Conversation) -> Result<bo
         kernel.image_checksum()?
     );
     println!("module: {}", settings.module(&kernel).display());
-    let stage = Stage::set(settings, "demo")?;
+    let stage = Stage::set(settings, "demo", Protection::Trap)?;
     let mut outcome = stage.converse("demo", conversation, None, true)?;
     outcome.reasons.extend(stage.finish()?);
     for reason in &outcome.reasons {
@@ -96,33 +136,33 @@ pub(crate) struct Stage<'a> {
     settings: &'a Settings,
     kernel: Kernel,
     folder: PathBuf,
+    /// The two peers; the third of the link stays absent, as in the classic demo.
+    peers: [DevicePlan; 2],
     links: Links,
-}
-
-/// One of the two peers; the third of the link stays absent, as in the classic demo.
-fn peer(id: u32) -> DevicePlan {
-    DevicePlan {
-        peer: id,
-        peers: 3,
-        ..DevicePlan::default()
-    }
 }
 
 impl<'a> Stage<'a> {
     /// Starts the link. `name` is for files.
-    pub(crate) fn set(settings: &'a Settings, name: &str) -> Result<Self> {
+    pub(crate) fn set(settings: &'a Settings, name: &str, protection: Protection) -> Result<Self> {
+        let peers = [0, 1].map(|peer| DevicePlan {
+            peer,
+            peers: 3,
+            protection,
+            ..DevicePlan::default()
+        });
         let kernel = settings.kernel()?;
         let folder = settings.run_folder(name)?;
         initramfs(settings, &kernel)?.write(&folder.join("initramfs"))?;
         Ok(Self {
             settings,
-            links: Links::start(settings, &folder, &[peer(0), peer(1)])?,
+            links: Links::start(settings, &folder, &peers)?,
             kernel,
             folder,
+            peers,
         })
     }
 
-    /// Runs a conversation. After 3 messages the victim dies, if there is one.
+    /// Runs a conversation. After some messages the victim dies, if there is one.
     pub(crate) fn converse(
         &self,
         name: &str,
@@ -134,18 +174,20 @@ impl<'a> Stage<'a> {
         let mut root = self.start_root(name, conversation, victim, show)?;
         let mut inmate = self.start_inmate(name, conversation, victim, show)?;
         if let Some(victim) = victim {
-            wait_for_messages(self.settings, &mut root, 3)?;
+            wait_for_messages(self.settings, &mut root, BEFORE_DEATH as usize)?;
             match victim {
                 Victim::Inmate => inmate.kill()?,
                 Victim::RootCell => root.kill()?,
                 Victim::DeviceModel => {
-                    wait_for_quiet(self.settings, &inmate)?;
+                    self.wait_for_quiet(&inmate)?;
                     self.links.kill()?;
                 }
             }
         }
-        let root = root.finish()?;
-        let inmate = inmate.finish()?;
+        let limit = Limits::of(self.settings, conversation, victim).guests;
+        root.wait(limit)?;
+        inmate.wait(limit)?;
+        let (root, inmate) = (root.finish()?, inmate.finish()?);
         let reasons = verdict(conversation, &root, &inmate);
         step.end(if reasons.is_empty() {
             "complete"
@@ -171,8 +213,7 @@ impl<'a> Stage<'a> {
         victim: Option<Victim>,
         show: bool,
     ) -> Result<Guest> {
-        // A test of a silent peer should not wait for a minute.
-        let timeout = if victim.is_some() { 15 } else { 60 } * self.settings.patience;
+        let timeout = Limits::of(self.settings, conversation, victim).silence;
         let plan = Plan {
             run: "demo".into(),
             arguments: vec![
@@ -180,7 +221,7 @@ impl<'a> Stage<'a> {
                 format!("--rounds={}", conversation.rounds),
                 format!("--timeout={timeout}"),
             ],
-            devices: vec![peer(0)],
+            devices: vec![self.peers[0].clone()],
             patience: self.settings.patience,
         };
         let archive = self.folder.join("initramfs");
@@ -193,6 +234,33 @@ impl<'a> Stage<'a> {
         spec.prefix = show.then(|| ROOT_PREFIX.into());
         spec.device_timeout = self.device_timeout(victim);
         Guest::start(self.settings, &self.folder, &spec)
+    }
+
+    /// Waits for a moment in which nobody asks the device model of a mapped link: QEMU 11.1 aborts or hangs if that
+    /// dies with a request in its hands, or just before one, and this is not what we test. The inmate has answered the
+    /// third doorbell, to the last line of its dump, and does nothing until its next period; and the root cell's
+    /// driver has just had the look at config space that it has once a second. On a machine that stops for that long
+    /// it can still go wrong.
+    fn wait_for_quiet(&self, inmate: &Guest) -> Result<()> {
+        let limit = self.settings.limit();
+        let quiet = wait_for(limit, || {
+            let lines = inmate.console.lines();
+            let answer = |line: &String| line.contains("got interrupt 1 (#3)");
+            let third = lines.iter().position(answer).unwrap_or(lines.len());
+            let mut dump = lines[third..].iter();
+            Ok(dump.find(|line| line.starts_with("in@0x4000")).map(|_| ()))
+        })?;
+        quiet.context("the inmate did not answer the third doorbell")?;
+        let before = self.looks()?;
+        let looked = wait_for(limit, || Ok((self.looks()? != before).then_some(())))?;
+        looked.context("the root cell's driver did not look at the config space")
+    }
+
+    /// How often the root cell has read the config space.
+    fn looks(&self) -> Result<u64> {
+        let peer = self.links.services().model("0 statistics 0")?;
+        let peer: Peer = serde_json::from_str(&peer)?;
+        Ok(peer.config_reads)
     }
 
     /// How long QEMU waits for a device model that is going to die.
@@ -208,7 +276,7 @@ impl<'a> Stage<'a> {
         show: bool,
     ) -> Result<Guest> {
         // Should nothing else end it, its own limit does.
-        let timeout = 120 * self.settings.patience;
+        let timeout = Limits::of(self.settings, conversation, victim).inmate;
         let spec = GuestSpec {
             name: format!("{name}-inmate"),
             kernel: self.settings.inmate()?,
@@ -217,7 +285,7 @@ impl<'a> Stage<'a> {
                 quoted(&conversation.greeting),
                 conversation.period
             ),
-            devices: self.links.sockets(&[peer(1)]),
+            devices: self.links.sockets(&self.peers[1..]),
             device_timeout: self.device_timeout(victim),
             prefix: show.then(|| INMATE_PREFIX.into()),
             ..GuestSpec::default()
@@ -240,29 +308,10 @@ fn wait_for_messages(settings: &Settings, root: &mut Guest, count: usize) -> Res
     }
 }
 
-/// Waits until the inmate has answered the third doorbell, to the last line of its dump. From then on
-/// nobody touches the device until its next period: QEMU 11.1 aborts or hangs if the device model dies
-/// with a request in its hands, and that is not what we test.
-fn wait_for_quiet(settings: &Settings, inmate: &Guest) -> Result<()> {
-    let quiet = wait_for(settings.limit(), || {
-        let lines = inmate.console.lines();
-        let third = lines
-            .iter()
-            .position(|line| line.contains("got interrupt 1 (#3)"));
-        let dumped = third.is_some_and(|third| {
-            lines[third..]
-                .iter()
-                .any(|line| line.starts_with("in@0x4000"))
-        });
-        Ok(dumped.then_some(()))
-    })?;
-    quiet.context("the inmate did not answer the third doorbell")
-}
-
 /// How many messages with the right text the root cell printed.
 pub(crate) fn count_messages(root: &[String], conversation: &Conversation) -> usize {
     let line = format!("{RECEIVED}{}", conversation.greeting);
-    root.iter().filter(|text| text.trim_end() == line).count()
+    root.iter().filter(|text| **text == line).count()
 }
 
 /// What was not as it should be.
@@ -275,12 +324,7 @@ fn verdict(conversation: &Conversation, root_end: &GuestEnd, inmate_end: &GuestE
             "the root cell got {count} messages instead of {wanted}"
         ));
     }
-    // Words to the user, from the program itself.
-    let complaint = root_end
-        .console
-        .iter()
-        .find_map(|line| line.split_once("ivshmem-demo: "));
-    if let Some((_, complaint)) = complaint {
+    if let Some(complaint) = complaint(&root_end.console) {
         reasons.push(format!("the root cell says: {complaint}"));
     }
     for result in judge("root cell", root_end) {
@@ -290,12 +334,18 @@ fn verdict(conversation: &Conversation, root_end: &GuestEnd, inmate_end: &GuestE
     }
     if inmate_end.status.code() != Some(INMATE_SUCCESS) {
         let last = inmate_end.console.last().map_or("", String::as_str);
-        let status = inmate_end.status;
         reasons.push(format!(
-            "the inmate's QEMU ended with {status}; its last words: {last}"
+            "the inmate's {}; its last words: {last}",
+            inmate_end.how()
         ));
     }
     reasons
+}
+
+/// Words to the user, from the root cell's program itself.
+fn complaint(console: &[String]) -> Option<&str> {
+    let mut own = console.iter().filter(|line| !line.starts_with(RECEIVED));
+    own.find_map(|line| Some(line.split_once(COMPLAINT)?.1))
 }
 
 /// As the inmate's command line wants it.
@@ -322,13 +372,70 @@ mod tests {
         assert_eq!(quoted(r#"say "\""#), r#""say \"\\\"""#);
     }
 
+    #[derive(clap::Parser)]
+    struct Options {
+        #[command(flatten)]
+        settings: Settings,
+        #[command(flatten)]
+        conversation: Conversation,
+    }
+
+    fn options(words: &str) -> Options {
+        clap::Parser::parse_from(format!("demo {words}").split_whitespace())
+    }
+
+    fn limits(words: &str, victim: Option<Victim>) -> (u64, u64, u64) {
+        let Options {
+            settings,
+            conversation,
+        } = options(words);
+        let limits = Limits::of(&settings, &conversation, victim);
+        (limits.silence, limits.inmate, limits.guests.as_secs())
+    }
+
+    #[test]
+    fn limits_leave_room_for_all_rounds() {
+        // 10 rounds of 1.1 s.
+        assert_eq!(limits("--patience 1", None), (61, 131, 611));
+        assert_eq!(limits("--patience 3", None), (183, 393, 1833));
+        let slow = "--patience 1 --rounds 1000 --period 60000";
+        assert_eq!(limits(slow, None), (120, 60_220, 60_700));
+        // Longer than the programs' limits can be.
+        let longest = "--patience 1000 --rounds 100000 --period 60000";
+        assert_eq!(limits(longest, None), (86_400, 0, 6_010_600_000));
+    }
+
+    #[test]
+    fn whoever_outlives_a_victim_does_not_wait_for_all_rounds() {
+        let endless = "--patience 1 --rounds 100000 --period 1000";
+        let victim = Some(Victim::RootCell);
+        assert_eq!(limits(endless, victim), (16, 123, 603));
+    }
+
+    #[test]
+    fn messages_are_no_complaints_of_the_program() {
+        let lines = |last: &str| {
+            let first = "Received message from Inmate: ivshmem-demo: x";
+            [first, last].map(String::from)
+        };
+        assert_eq!(complaint(&lines("Done after 1 messages")), None);
+        let said = lines("ivshmem-demo: peer 1 has left");
+        assert_eq!(complaint(&said), Some("peer 1 has left"));
+    }
+
+    #[test]
+    fn blanks_of_a_message_count() {
+        let conversation = Conversation {
+            greeting: "Hi ".into(),
+            ..options("").conversation
+        };
+        let lines = ["Hi", "Hi ", "Hi  "].map(|text| format!("{RECEIVED}{text}"));
+        assert_eq!(count_messages(&lines, &conversation), 1);
+    }
+
     #[test]
     fn messages_are_counted_exactly() {
-        let conversation = Conversation {
-            greeting: "Hi!".into(),
-            rounds: 1,
-            period: 1,
-        };
+        let conversation = options("").conversation;
         let lines = [
             "Received message from Inmate: Hi!",
             "Received message from Inmate: Hi!!",

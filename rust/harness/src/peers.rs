@@ -4,8 +4,7 @@
 //! device model for as long as one likes.
 
 use crate::boot::{guest_spec, initramfs, judge, Links};
-use crate::demo::INMATE_SUCCESS;
-use crate::process::wait_for;
+use crate::demo::{INMATE_SUCCESS, LONGEST};
 use crate::progress::Step;
 use crate::qemu::{Guest, GuestSpec};
 use crate::settings::Settings;
@@ -38,7 +37,7 @@ pub(crate) fn with_the_inmate(settings: &Settings) -> Result<Vec<TestResult>> {
     let mut spec = guest_spec("guest", &kernel, &archive, &plan, &links);
     spec.prefix = settings.verbose.then(|| "guest | ".into());
     // Should nothing else end it, its own limit does.
-    let timeout = settings.limit().as_secs();
+    let timeout = settings.limit().as_secs().min(LONGEST);
     let inmate = GuestSpec {
         name: "inmate".into(),
         kernel: settings.inmate()?,
@@ -54,7 +53,7 @@ pub(crate) fn with_the_inmate(settings: &Settings) -> Result<Vec<TestResult>> {
     let mut results = judge(name, &guest);
     let mut reasons = Vec::new();
     if inmate.status.code() != Some(INMATE_SUCCESS) {
-        reasons.push(format!("its QEMU ended with {}", inmate.status));
+        reasons.push(inmate.how());
     }
     // The root cell connects again at once, so the inmate may see the end of a session by the next one.
     let over = |line: &&String| {
@@ -72,7 +71,7 @@ pub(crate) fn with_the_inmate(settings: &Settings) -> Result<Vec<TestResult>> {
         format!("{name}: the inmate sees each session come and go, and ends well"),
         reasons,
     ));
-    results.extend(links.finish()?.results(name));
+    results.extend(links.judge(name)?);
     let failed = results.iter().filter(|result| result.has_failed()).count();
     step.end(&format!(
         "{} passed, {failed} failed",
@@ -99,13 +98,10 @@ pub(crate) fn attack(settings: &Settings, time: u64, seed: u64) -> Result<Vec<Te
     let mut spec = guest_spec("guest", &kernel, &archive, &plan, &links);
     spec.prefix = settings.verbose.then(|| "guest | ".into());
     let mut guest = Guest::start(settings, &folder, &spec)?;
-    let limit = settings.limit() + Duration::from_secs(time) * 2;
-    if wait_for(limit, || guest.poll())?.is_none() {
-        guest.kill()?;
-    }
+    guest.wait(settings.limit_of(Duration::from_secs(2), time))?;
     let end = guest.finish()?;
     let mut results = judge("attack", &end);
-    results.extend(links.finish()?.results("attack"));
+    results.extend(links.judge("attack")?);
     let failed = results.iter().filter(|result| result.has_failed()).count();
     step.end(&format!(
         "{} passed, {failed} failed",
