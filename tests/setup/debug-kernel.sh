@@ -7,11 +7,11 @@
 
 # borrow_for_debug CACHE: makes the scratch cache CACHE, but for the source. The caller has called `borrow`.
 borrow_for_debug() {
-	local cache=$SCRATCH/$1
-	mkdir -p "$cache"/{toolbox,linux-source,"kernel/$RELEASE"}
+	local cache=$SCRATCH/$1 folder=${REAL_KERNEL##*/}
+	mkdir -p "$cache"/{toolbox,linux-source,"kernel/$folder"}
 	mount --bind "$REAL_CACHE/toolbox" "$cache/toolbox"
 	mount -o remount,bind,ro "$cache/toolbox"
-	cp "$REAL_KERNEL/kernel.env" "$cache/kernel/$RELEASE/"
+	cp "$REAL_KERNEL/kernel.env" "$cache/kernel/$folder/"
 	echo "$RELEASE" >"$cache/kernel/selected-amd64"
 }
 

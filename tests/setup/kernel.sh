@@ -18,8 +18,8 @@ borrow() {
 	local real
 	scripts/kernel build amd64 || return
 	real=$(scripts/kernel path amd64) || return
-	RELEASE=${real##*/}
-	REAL_KERNEL=$REAL_CACHE/kernel/$RELEASE
+	REAL_KERNEL=$REAL_CACHE/kernel/${real##*/}
+	RELEASE=$(sed -n 's/^KERNEL_RELEASE=//p' "$REAL_KERNEL/kernel.env")
 	VERSION=$(sed -n 's/^KERNEL_VERSION=//p' "$REAL_KERNEL/kernel.env")
 	mkdir -p "$SCRATCH/kernel/toolbox"
 	mount --bind "$REAL_CACHE/toolbox" "$SCRATCH/kernel/toolbox"
@@ -147,7 +147,7 @@ wrong_config() {
 }
 
 # check NAME [BUILD [IMAGE]]: the check of a finished tree against the spoilt package.
-check() { tree "$1" check "${2:-/cache/kernel/$RELEASE/build}" build/setup/package "${3:-/cache/kernel/$RELEASE/vmlinux}"; }
+check() { tree "$1" check "${2:-/cache/kernel/${REAL_KERNEL##*/}/build}" build/setup/package "${3:-/cache/kernel/${REAL_KERNEL##*/}/vmlinux}"; }
 
 right_metadata() {
 	fresh_package
@@ -213,7 +213,7 @@ kernel_stopped() {
 	finish kstop
 	expect "status 130, not $STATUS" [ "$STATUS" = 130 ] && last_said kstop "interrupted.*run the same command again" || return
 	await "no process is left" nobody "$SCRATCH/kernel" || return
-	expect "no kernel that a later run would trust" absent "$SCRATCH/kernel/kernel/*/kernel.env"
+	expect "no kernel that a later run would trust" absent "$SCRATCH/kernel/kernel/$RELEASE.*/kernel.env"
 }
 
 source_is_whole_or_absent() {
@@ -223,11 +223,22 @@ source_is_whole_or_absent() {
 
 # The second run has the source already, and goes on to the step at which the first was stopped.
 interrupted_run_continues() {
-	kernel_stopped "rebuilding the Rust metadata" exists "$SCRATCH/kernel/kernel/$RELEASE/build/include/generated/autoconf.h" || return
+	kernel_stopped "rebuilding the Rust metadata" exists "$SCRATCH/kernel/kernel/$RELEASE.*/build/include/generated/autoconf.h" || return
 	expect "the source whole" exists "$SCRATCH/kernel/linux-source/$VERSION/MAINTAINERS" || return
 	expect "no remains" absent "$SCRATCH/kernel/linux-source/*.new" || return
-	kernel_stopped "rebuilding the Rust metadata" exists "$SCRATCH/kernel/kernel/$RELEASE/build/include/generated/autoconf.h" || return
+	kernel_stopped "rebuilding the Rust metadata" exists "$SCRATCH/kernel/kernel/$RELEASE.*/build/include/generated/autoconf.h" || return
 	! said kstop "unpacking the kernel source" || complain "that the source is not unpacked again"
+}
+
+# Another checkout makes its trees in another way, and may be building against this one.
+tree_of_another_checkout_stays() {
+	local kernels=$SCRATCH/kernel/kernel
+	mkdir -p "$kernels/$RELEASE" "$kernels/$RELEASE.0123456789abcdef/build"
+	sed 's/^KERNEL_KEY=.*/KERNEL_KEY=0/' "$REAL_KERNEL/kernel.env" >"$kernels/$RELEASE/kernel.env"
+	echo "$RELEASE" >"$kernels/selected-amd64"
+	kernel_stopped "configuring Linux $RELEASE" true || return
+	expect "the other's tree" exists "$kernels/$RELEASE/kernel.env" || return
+	expect "no tree that a dead run of another has left" absent "$kernels/$RELEASE.0123456789abcdef"
 }
 
 # --- a user's own machine --------------------------------------------------------------------------------------------
@@ -285,5 +296,6 @@ kernel_tests() {
 	tap_test "Ctrl-C while the source is unpacked leaves no source" source_is_whole_or_absent
 	# bad input: Ctrl-C while the metadata is rebuilt => nothing that could be trusted; the next run continues
 	tap_test "Ctrl-C while the metadata is rebuilt leaves nothing to trust, the next run continues" interrupted_run_continues
+	tap_test "a kernel tree that another checkout has made stays, also for another one's" tree_of_another_checkout_stays
 	tap_test "a Debian 13 machine's own tools: kernel-tree, then modules KDIR=" own_tree_builds_modules
 }
