@@ -4,9 +4,12 @@
 # kernel module's own build is Kbuild.
 
 # The kernel that `kernel`, `update`, `modules`, `test-guest` are for: stock, debug, arm64, arm64-16k (scripts/kernel). Without: stock,
-# and for `test-guest` all four. ARCH=arm64 is another way to say KERNEL=arm64.
-KERNEL ?= $(ARCH)
+# and for `test-guest` all four. ARCH=arm64 is another way to say KERNEL=arm64; kernel developers have ARCH in their environment.
 ARCH ?=
+ifneq ($(filter-out arm64 x86_64 amd64 x86,$(ARCH)),)
+$(error ARCH=$(ARCH): this is for x86_64 and arm64, so leave ARCH out or say KERNEL=)
+endif
+KERNEL ?= $(filter arm64,$(ARCH))
 # The text that the demo's inmate says.
 GREETING ?=
 # How much to fuzz: operations, or seconds; and from which seed on (without: a new one, which is printed).
@@ -28,6 +31,8 @@ PROFILE ?=
 KDIR ?=
 
 TOOLBOX := scripts/toolbox
+# Builds the module for a kernel of ours, whatever KDIR= says.
+MODULE := KDIR= scripts/modules
 BIN := build/cargo/x86_64-unknown-linux-gnu/release
 
 MAKEFLAGS += --no-print-directory
@@ -78,14 +83,20 @@ user-amd64:
 inmate: ## build the bare-metal inmate
 	@$(TOOLBOX) run rust/inmate/build.sh
 
+# For targets that have no other kernel.
+.PHONY: stock-module
+stock-module:
+	@$(if $(filter-out stock amd64,$(KERNEL)),echo "ivshmem: make $(MAKECMDGOALS) always takes the stock kernel: leave KERNEL and ARCH out." >&2; exit 2)
+	@$(MODULE) stock
+
 # --- running --------------------------------------------------------------------------------------------------------
 
 .PHONY: demo
-demo: modules user-amd64 inmate ## "Hi!" between two cells in QEMU (GREETING=)
+demo: stock-module user-amd64 inmate ## "Hi!" between two cells in QEMU (GREETING=)
 	@scripts/with-kernels stock $(BIN)/ivshmem-harness demo $(if $(value GREETING),--greeting '$(subst ','\'',$(value GREETING))')
 
 .PHONY: guest-shell
-guest-shell: modules user-amd64 ## a shell in a guest that has the module loaded
+guest-shell: stock-module user-amd64 ## a shell in a guest that has the module loaded
 	@scripts/with-kernels stock $(BIN)/ivshmem-harness shell
 
 # --- testing --------------------------------------------------------------------------------------------------------
@@ -108,18 +119,18 @@ test-guest: ## tests in guests: module, library, demo; on all four kernels, or K
 
 .PHONY: fuzz soak soak-channels bench
 fuzz: user-amd64 ## random operations and a hostile device, debug kernel (OPS= or TIME=, SEED=)
-	@scripts/modules debug
+	@$(MODULE) debug
 	@scripts/with-kernels debug $(BIN)/ivshmem-harness fuzz $(addprefix --ops=,$(OPS)) $(addprefix --time=,$(TIME)) $(addprefix --seed=,$(SEED))
 
 soak: user-amd64 ## unbind and bind, remove and rescan while in use, debug kernel (CYCLES=)
-	@scripts/modules debug
+	@$(MODULE) debug
 	@scripts/with-kernels debug $(BIN)/ivshmem-harness soak --cycles='$(CYCLES)'
 
 soak-channels: user-amd64 ## messages between two guests, each checked, and restarts (MESSAGES=, RESTARTS=, KERNEL=stock|debug)
-	@scripts/modules $(or $(KERNEL),stock)
+	@$(MODULE) $(or $(KERNEL),stock)
 	@scripts/with-kernels $(or $(KERNEL),stock) $(BIN)/ivshmem-harness soak-channels --messages='$(MESSAGES)' --restarts='$(RESTARTS)' $(addprefix --seed=,$(SEED))
 
-bench: modules user-amd64 ## channels against TCP, virtio-serial and others: writes Documentation/measurements.md (ROUNDS=, MESSAGES=, PROFILE=1)
+bench: stock-module user-amd64 ## channels against TCP, virtio-serial and others: writes Documentation/measurements.md (ROUNDS=, MESSAGES=, PROFILE=1)
 	@scripts/kernel drivers stock
 	@$(if $(PROFILE),$(TOOLBOX) run rust/profiler/build.sh)
 	@scripts/with-kernels stock $(BIN)/ivshmem-harness bench --rounds='$(ROUNDS)' --messages='$(MESSAGES)' $(if $(PROFILE),--profile)
@@ -127,13 +138,13 @@ bench: modules user-amd64 ## channels against TCP, virtio-serial and others: wri
 .PHONY: attack
 # The short form is the suite channel-attack of the guest tests.
 attack: user-amd64 ## a seeded peer attacks its channels while others talk, debug kernel or KERNEL= (TIME=, SEED=)
-	@scripts/modules $(or $(KERNEL),debug)
+	@$(MODULE) $(or $(KERNEL),debug)
 	@scripts/with-kernels $(or $(KERNEL),debug) $(BIN)/ivshmem-harness attack $(addprefix --time=,$(TIME)) $(addprefix --seed=,$(SEED))
 
 .PHONY: mutants
 # Modules with one mistake each (tests/mutants/); empty: all.
 MUTANT ?=
-mutants: modules user inmate ## modules with one mistake each: the tests must catch them (MUTANT=)
+mutants: stock-module user-amd64 inmate ## modules with one mistake each: the tests must catch them (MUTANT=)
 	@scripts/with-kernels stock scripts/lib/mutants.sh run $(MUTANT)
 
 .PHONY: bad-input-doc

@@ -41,6 +41,21 @@ unknown_kernel() {
 	failed && last_said flavour "unknown KERNEL_FLAVOUR 'frob'"
 }
 
+# Targets that boot the stock kernel only, and another kernel asked of them; architectures that make does not know or need not be told.
+kernel_that_is_not_taken() {
+	local target
+	for target in demo guest-shell bench mutants; do
+		run taken make "$target" KERNEL=debug
+		failed && said taken "^ivshmem: make $target always takes the stock kernel: leave KERNEL and ARCH out" || return
+	done
+	run arch make modules ARCH=riscv
+	failed && said arch "ARCH=riscv: this is for x86_64 and arm64" || return
+	run arch make -n modules ARCH=x86_64
+	succeeded && expect "the stock kernel" grep -q "scripts/modules stock" "$SCRATCH/arch.out" || return
+	run arch make -n modules ARCH=arm64
+	succeeded && expect "that for arm64" grep -q "scripts/modules arm64" "$SCRATCH/arch.out"
+}
+
 # The results of the run that these tests are a part of must stay.
 unknown_layer() {
 	run layer scripts/test host frob
@@ -139,6 +154,8 @@ unfinished_build_of_other_options_goes() {
 debug_tests() {
 	# bad input: a kernel of unknown name for any of the scripts => one sentence that names the kernels there are
 	tap_test "a kernel of unknown name: one sentence from each script" unknown_kernel
+	# bad input: another kernel for `make demo`, `guest-shell`, `bench`, `mutants`; an `ARCH` that is none of ours => one sentence, nothing is built
+	tap_test "KERNEL= of a target that takes the stock kernel, and an unknown ARCH: one sentence" kernel_that_is_not_taken
 	# bad input: a test layer or `KERNEL=` that does not exist => one sentence; no test runs, no result is removed
 	tap_test "a test layer of unknown name: one sentence, nothing is run or removed" unknown_layer
 	[ -n "${RELEASE:-}" ] || return 0
