@@ -4,8 +4,12 @@
 # usage: mutants.sh check          whether every patch of tests/mutants/ applies to the module as it is
 #        mutants.sh run [NAME...]  makes each mutant (or those) and runs the guest suites that are to catch it
 #
-# In the toolbox with a kernel (scripts/with-kernels). A mutant is a module with one mistake. It is caught if it does not build, or if
-# a test of its suites fails; one that is not caught means that a test is missing. Results: build/results/mutants.tap.
+# In the toolbox with a kernel (scripts/with-kernels). A mutant is a module with one mistake, with lines about it in the patch's head:
+#   Mutant: WORDS     what it is
+#   Suites: NAME...   what `ivshmem-harness test-guest --suite` is to run
+#   Result: WORDS     part of the name of the result that has to fail, if that is none of a test of these suites
+# It is caught if such a result fails. If all of them pass, a test is missing. Whatever else goes wrong decides nothing: a mutant that
+# does not build, a guest that does not start, other results that fail. Both are failures. Results: build/results/mutants.tap.
 set -uo pipefail
 . scripts/lib/tap.sh
 # shellcheck source=/dev/null
@@ -15,6 +19,15 @@ HARNESS=build/cargo/x86_64-unknown-linux-gnu/release/ivshmem-harness
 
 # header PATCH NAME: a line of a patch's own head.
 header() { sed -n "s/^$2: //p;/^diff /q" "$1"; }
+
+# deciding PATCH: reads names of results; those that decide about the mutant.
+deciding() {
+	local words
+	words=$(header "$1" Result)
+	# shellcheck disable=SC2046 # several suites
+	[ -n "$words" ] || words=$(printf ': %s: \n' $(header "$1" Suites))
+	grep -F -e "$words"
+}
 
 # plant PATCH TREE: what the module is built of, with the mistake.
 plant() {
@@ -41,7 +54,7 @@ check() {
 
 # run_one PATCH: one result.
 run_one() {
-	local patch=$1 name place words caught
+	local patch=$1 name place words failed caught status=0
 	name=$(basename "$patch" .patch)
 	place=build/mutants/$name
 	words="caught: $(header "$patch" Mutant)"
@@ -55,15 +68,20 @@ run_one() {
 	fi
 	# shellcheck disable=SC2046 # several suites
 	IVSHMEM_BUILD=$place IVSHMEM_MODULE=$place/module/ivshmem.ko IVSHMEM_INMATE=build/inmate/ivshmem-inmate.elf \
-		"$HARNESS" test-guest $(printf -- '--suite %s ' $(header "$patch" Suites)) >>"$place/log" 2>&1
-	caught=$(sed -n 's/^not ok [0-9]* - //p' "$place"/results/*.tap | head -n 8)
+		"$HARNESS" test-guest $(printf -- '--suite %s ' $(header "$patch" Suites)) >>"$place/log" 2>&1 || status=$?
+	failed=$(sed -n 's/^not ok [0-9]* - //p' "$place"/results/*.tap)
+	caught=$(deciding "$patch" <<<"$failed" | head -n 8)
 	if [ -n "$caught" ]; then
 		tap_ok "$words"
-		printf '%s\n' "$caught" | sed 's/^/by: /' | tap_note
-	else
-		tap_not_ok "$words"
-		tail -n 20 "$place/log" | tap_note
+		sed 's/^/by: /' <<<"$caught" | tap_note
+		return
 	fi
+	if [ "$status" = 0 ]; then
+		tap_not_ok "$words"
+	else
+		tap_not_ok "$words (not decided: the run failed, and not at what is to fail)"
+	fi
+	tail -n 20 "$place/log" | tap_note
 }
 
 case ${1:-} in
