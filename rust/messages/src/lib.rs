@@ -10,6 +10,12 @@
 //! follows it, number of the message, number of the session, largest size (32 bits each), seed (64
 //! bits). A shorter one is random bytes only. The first message of a stream is never shorter: from it
 //! the receiver learns which stream it is.
+//!
+//! Two programs have messages of their own, as they know other things of a session. In the soak of
+//! channels (`tests/guest/src/channels/message.rs`) a session is named by the time at which it began,
+//! and no seed outlives a guest that is reset. In fuzzing (`tests/fuzz/src/message.rs`) nobody knows
+//! which message comes next, as calls fail and processes are killed: a message names its sender's
+//! operation, and a ledger tells whether that was done.
 
 use fastrand::Rng;
 

@@ -4,6 +4,9 @@
 //!
 //! A message from memory that other operations change at any time may be anything. Such have a length of
 //! [`UNKNOWN`] modulo 4, and all others are known to the last byte.
+//!
+//! These are not the messages of `rust/messages`, which a receiver knows in advance: here any call may fail and
+//! any process be killed, so a message has to say by which operation it was sent.
 
 use crate::sys::Shared;
 use std::fs::File;

@@ -5,6 +5,11 @@
 //! One that has room for it begins with [`HEADER`] bytes that say what it is, as 8-byte numbers: a
 //! checksum of all that follows, its session, its number. The first of a session always has them.
 //! Thus one that is wrong tells whether it is damaged, or another one than it should be.
+//!
+//! These are not the messages of `rust/messages`. There a session has a seed and a 32-bit number that
+//! grows from one to the next; here it has neither, but a name of 64 bits, the time at which it began,
+//! which two logs that outlive guests and processes are compared by (`rust/harness/src/channels/oracle.rs`).
+//! And lengths are distributed otherwise: here of any magnitude up to the largest, there half of them small.
 
 /// Bytes at the beginning of a message that say what it is.
 pub(crate) const HEADER: usize = 24;
