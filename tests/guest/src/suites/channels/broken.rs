@@ -47,6 +47,8 @@ pub(in super::super) const TESTS: &[Test] = &[
         "confirmations that cannot be break the channel",
         confirmations,
     ),
+    // bad input: a peer that writes on behind its end, or takes it back => `EPROTO` on its channel
+    Test::two_peers("an end that is none breaks the channel", ends),
     Test::two_peers(
         "a broken channel breaks no other, and the next session works",
         contained,
@@ -58,6 +60,10 @@ pub(in super::super) const TESTS: &[Test] = &[
     Test::two_peers(
         "a peer that has gone by the time that its answer is seen is a reset at once",
         gone_already,
+    ),
+    Test::two_peers(
+        "nobody tells the size of what a restarted peer has where its message was",
+        stale_size,
     ),
     Test::two_peers(
         "a peer that vanishes (its state becomes 0) is a reset",
@@ -340,6 +346,28 @@ fn confirmations(env: &Env) {
     });
 }
 
+fn ends(env: &Env) {
+    let drained = |near: &Channel, hand: &ByHand| {
+        hand.publish(by_hand::FIN, 1);
+        assert_eq!(near.receive_message(), Ok(None));
+    };
+    breaks(env, "an end that a reader has seen", |near, hand| {
+        drained(near, hand);
+        hand.put(by_hand::FIN, 0);
+    });
+    breaks(env, "an end that a writer has seen", |near, hand| {
+        hand.put(by_hand::FIN, 1);
+        let sent = near.send(b"no").map_err(|error| error.errno());
+        assert_eq!(sent, Err(Some(Errno::PIPE)));
+        hand.put(by_hand::FIN, 0);
+    });
+    breaks(env, "a message behind the end", |near, hand| {
+        drained(near, hand);
+        hand.record(0, [1, 0], b"x");
+        hand.put(by_hand::WRITTEN, 16);
+    });
+}
+
 fn contained(env: &Env) {
     /// The peer of a second channel of the same device, which sends back what it gets.
     const ECHO: u32 = 2;
@@ -417,6 +445,27 @@ fn gone_already(env: &Env) {
     hand.put(by_hand::ECHO, hand.get(by_hand::EPOCH));
     let status = near.status().expect("status");
     assert_eq!(status.link, ChannelLink::Reset, "up with nobody");
+}
+
+fn stale_size(env: &Env) {
+    let asks: [fn(&Channel) -> ivshmem::Result<()>; 2] = [
+        |near| near.next_size().map(drop),
+        |near| near.receive(&mut [0; 1]).map(drop),
+    ];
+    for (epoch, ask) in (0x77..).zip(asks) {
+        let hand = ByHand::new(env);
+        let near = connect_near(env, ConnectOptions::new());
+        hand.up(epoch, &near);
+        hand.record(0, [8, 0], b"12345678");
+        hand.record(16, [8, 0], b"12345678");
+        hand.publish(by_hand::WRITTEN, 32);
+        // The driver has seen that there are two.
+        assert_eq!(near.receive_message(), Ok(Some(b"12345678".to_vec())));
+        hand.put(by_hand::EPOCH, 0);
+        hand.record(16, [5, 0], b"other");
+        let answer = ask(&near).map_err(|error| error.errno());
+        assert_eq!(answer, Err(Some(Errno::CONNRESET)));
+    }
 }
 
 fn vanished(env: &Env) {
