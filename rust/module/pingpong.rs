@@ -189,16 +189,21 @@ fn start(link: &Link, job: Job) -> Result {
 
 /// Says how it stands.
 pub(crate) fn show(link: &Link, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-    let mut state = link.pingpong.state.lock();
-    match state.job {
-        Job::Answer { .. } => return f.write_str("answering\n"),
-        Job::Ask { .. } => return f.write_str("asking\n"),
-        Job::Off if state.samples.is_empty() => return f.write_str("off\n"),
-        Job::Off => {}
+    // The words are written without the lock, as is all that takes long: handlers wait for it, and writing may sleep.
+    let (word, samples) = {
+        let mut state = link.pingpong.state.lock();
+        match state.job {
+            Job::Answer { .. } => ("answering\n", KVec::new()),
+            Job::Ask { .. } => ("asking\n", KVec::new()),
+            Job::Off => (
+                "off\n",
+                core::mem::replace(&mut state.samples, KVec::new()),
+            ),
+        }
+    };
+    if samples.is_empty() {
+        return f.write_str(word);
     }
-    // Looking through them takes too long for a handler to wait for.
-    let samples = core::mem::replace(&mut state.samples, KVec::new());
-    drop(state);
     let (count, median) = (samples.len(), median(&samples));
     let mut state = link.pingpong.state.lock();
     if state.job == Job::Off && state.samples.is_empty() {

@@ -81,7 +81,7 @@ impl Drop for Registration {
 pub(crate) struct Entry<T: 'static> {
     /// Its name.
     pub(crate) name: &'static CStr,
-    /// Writes what it shows, when it is opened.
+    /// Writes what it shows, when it is opened. That may sleep, so it holds no spin lock.
     pub(crate) show: fn(&T, &mut fmt::Formatter<'_>) -> fmt::Result,
     /// Does what is written to it, if anything can be.
     pub(crate) write: Option<fn(&T, &mut UserSliceReader) -> Result>,
