@@ -34,6 +34,7 @@ pub(in super::super) const TESTS: &[Test] = &[
         "close while another thread reads: it gets its message, then the end is closed",
         closed_under_a_reader,
     ),
+    // bad input: a call on a nonblocking channel while another thread is in the middle of a message => `EAGAIN`, and a wake-up when that is over, also for edge-triggered epoll
     Test::two_peers(
         "EAGAIN because another thread is in the middle of a message: epoll tells when it is not any more, edge-triggered too",
         refused_turn,
