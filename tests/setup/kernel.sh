@@ -236,7 +236,7 @@ tree_of_another_checkout_stays() {
 	mkdir -p "$kernels/$RELEASE" "$kernels/$RELEASE.0123456789abcdef/build"
 	sed 's/^KERNEL_KEY=.*/KERNEL_KEY=0/' "$REAL_KERNEL/kernel.env" >"$kernels/$RELEASE/kernel.env"
 	echo "$RELEASE" >"$kernels/selected-amd64"
-	kernel_stopped "configuring Linux $RELEASE" true || return
+	kernel_stopped "configuring Linux" true || return
 	expect "the other's tree" exists "$kernels/$RELEASE/kernel.env" || return
 	expect "no tree that a dead run of another has left" absent "$kernels/$RELEASE.0123456789abcdef"
 }
