@@ -195,10 +195,7 @@ pub(crate) fn show(link: &Link, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match state.job {
             Job::Answer { .. } => ("answering\n", KVec::new()),
             Job::Ask { .. } => ("asking\n", KVec::new()),
-            Job::Off => (
-                "off\n",
-                core::mem::replace(&mut state.samples, KVec::new()),
-            ),
+            Job::Off => ("off\n", core::mem::replace(&mut state.samples, KVec::new())),
         }
     };
     if samples.is_empty() {

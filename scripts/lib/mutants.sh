@@ -73,7 +73,7 @@ run_one() {
 	caught=$(deciding "$patch" <<<"$failed" | head -n 8)
 	if [ -n "$caught" ]; then
 		tap_ok "$words"
-		sed 's/^/by: /' <<<"$caught" | tap_note
+		awk '{ print "by: " $0 }' <<<"$caught" | tap_note
 		return
 	fi
 	if [ "$status" = 0 ]; then
