@@ -53,6 +53,10 @@ impl<'a, L: Link, W: Write> ChannelEcho<'a, L, W> {
         claim(link);
         link.enable_interrupts(true);
         link.set_state(layout.id() + 1);
+        // Its answer comes behind the write: nobody sees a session of one who has no state (rule S7).
+        if !link.present() {
+            return Err(Error::DeviceGone);
+        }
         let session = Session::start(link, target, vector);
         Ok(Self {
             link,
