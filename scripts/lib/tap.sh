@@ -29,13 +29,25 @@ tap_not_ok() {
 # tap_note: comments on the result before, from standard input.
 tap_note() { sed 's/^/# /' | tee -a "$TAP_FILE"; }
 
-# tap_took SECONDS: how long the result before took, into the report only.
-tap_took() { echo "# took $((SECONDS - $1)) s" >>"$TAP_FILE"; }
+# tap_clock: sets CLOCK for tap_took: seconds, and the CPU time of children that have ended, in ticks of 10 ms.
+tap_clock() {
+	local fields
+	read -r -a fields <"/proc/$BASHPID/stat"
+	CLOCK=("$SECONDS" $((fields[15] + fields[16])))
+}
+
+# tap_took SECONDS TICKS: how long the result before took since that CLOCK, into the report only.
+tap_took() {
+	tap_clock
+	echo "# took $((CLOCK[0] - $1)) s, CPU $(((CLOCK[1] - $2) / 100)) s" >>"$TAP_FILE"
+}
 
 # tap_test WORDS CMD...: one result: whether CMD ends with 0. The end of what it said explains a failure.
 tap_test() {
-	local words=$1 log status=0 start=$SECONDS
+	local words=$1 log status=0 start
 	shift
+	tap_clock
+	start=("${CLOCK[@]}")
 	log=$(mktemp)
 	("$@") >"$log" 2>&1 </dev/null || status=$?
 	if [ "$status" = 0 ]; then
@@ -44,15 +56,17 @@ tap_test() {
 		tap_not_ok "$words"
 		{ echo "status $status"; tail -n 40 "$log"; } | tap_note
 	fi
-	tap_took "$start"
+	tap_took "${start[@]}"
 	rm -f "$log"
 	return "$status"
 }
 
 # tap_cargo WORDS CMD...: one result for each test that the cargo command runs, plus one for the command as a whole.
 tap_cargo() {
-	local words=$1 log results status=0 verdict name start=$SECONDS
+	local words=$1 log results status=0 verdict name start
 	shift
+	tap_clock
+	start=("${CLOCK[@]}")
 	log=$(mktemp)
 	results=$(mktemp)
 	# The single results follow in TAP.
@@ -72,7 +86,7 @@ tap_cargo() {
 		tap_not_ok "$words (status $status)"
 		tail -n 60 "$log" | tap_note
 	fi
-	tap_took "$start"
+	tap_took "${start[@]}"
 	rm -f "$log" "$results"
 }
 

@@ -51,9 +51,19 @@ disk_full_at() {
 }
 
 disk_has_room_again() {
+	local deb
 	mount -o remount,size=2g "$SCRATCH/tiny"
+	# For the next test.
+	deb=$(compgen -G "$SCRATCH/tiny/debs/busybox-static_*.deb") && truncate -s 1000 "$deb" || complain "a package to cut short" || return
 	run room small tiny scripts/toolbox run busybox echo works
 	succeeded && expect "a toolbox that works" grep -qx works "$SCRATCH/room.out"
+}
+
+# A package that an interrupted download left short has been fetched again.
+short_package_is_not_trusted() {
+	local deb
+	deb=$(compgen -G "$SCRATCH/tiny/debs/busybox-static_*.deb")
+	expect "a whole package" cmp "$deb" "$SCRATCH/down/debs/${deb##*/}"
 	umount "$SCRATCH/tiny"
 }
 
@@ -73,17 +83,12 @@ stopped() {
 	expect "no toolbox" absent "$SCRATCH/stop/toolbox/*/.complete"
 }
 
-continues_after_interruptions() {
-	run resumed small stop scripts/toolbox run busybox echo works
-	succeeded && expect "a toolbox that works" grep -qx works "$SCRATCH/resumed.out" || return
-	expect "no remains of the interrupted runs" absent "$SCRATCH/stop/toolbox/*.new*"
-}
-
+# In the cache of the interrupted runs.
 two_runs_at_once() {
 	local first
-	start one env IVSHMEM_CACHE="$SCRATCH/both" IVSHMEM_RECIPE="$PWD/tests/setup/recipe.sh" scripts/toolbox run busybox echo first
+	start one env IVSHMEM_CACHE="$SCRATCH/stop" IVSHMEM_RECIPE="$PWD/tests/setup/recipe.sh" scripts/toolbox run busybox echo first
 	first=$STARTED
-	start two env IVSHMEM_CACHE="$SCRATCH/both" IVSHMEM_RECIPE="$PWD/tests/setup/recipe.sh" scripts/toolbox run busybox echo second
+	start two env IVSHMEM_CACHE="$SCRATCH/stop" IVSHMEM_RECIPE="$PWD/tests/setup/recipe.sh" scripts/toolbox run busybox echo second
 	finish two
 	succeeded || return
 	STARTED=$first
@@ -94,16 +99,11 @@ two_runs_at_once() {
 	expect "one toolbox was made" [ "$(cat "$SCRATCH/one.said" "$SCRATCH/two.said" | grep -c ': making the toolbox (')" = 1 ]
 }
 
-# A package that an interrupted download left short is fetched again.
-short_package_is_not_trusted() {
-	local deb
-	mkdir -p "$SCRATCH/short/debs"
-	cp -l "$SCRATCH/down/debs/"*.deb "$SCRATCH/short/debs/"
-	deb=$(compgen -G "$SCRATCH/short/debs/busybox-static_*.deb")
-	rm "$deb"
-	head -c 1000 "$SCRATCH/down/debs/${deb##*/}" >"$deb"
-	run short small short scripts/toolbox run busybox echo works
-	succeeded && expect "a whole package" cmp "$deb" "$SCRATCH/down/debs/${deb##*/}"
+# What those two have made.
+continues_after_interruptions() {
+	run resumed small stop env IVSHMEM_MIRROR="$NOWHERE" scripts/toolbox run busybox echo works
+	succeeded && expect "a toolbox that works" grep -qx works "$SCRATCH/resumed.out" || return
+	expect "no remains of the interrupted runs" absent "$SCRATCH/stop/toolbox/*.new*"
 }
 
 not_root() {
@@ -144,6 +144,44 @@ ends_with_its_run() {
 	await "no process is left" nobody "sleep 98765"
 }
 
+# checkout NAME: another checkout, of which only the scripts count here.
+checkout() {
+	mkdir -p "$SCRATCH/$1"
+	cp -r scripts Cargo.lock "$SCRATCH/$1/"
+}
+
+# What cargo leaves of a third-party crate, of one of ours, and of a test's program.
+crates_are_kept() {
+	local made
+	checkout first
+	checkout second
+	made=$SCRATCH/first/build/cargo/debug
+	mkdir -p "$made/.fingerprint/clap-1" "$made/.fingerprint/ivshmem-1" "$made/deps" "$made/incremental/ivshmem-1"
+	touch -d '2001-02-03 04:05:06.789' "$made/deps/libclap-1.rlib"
+	touch "$made/.fingerprint/clap-1/lib-clap" "$made/.fingerprint/ivshmem-1/lib-ivshmem" "$made/deps/libivshmem-1.rlib" "$made/deps/a_test-1"
+	run keep small down "$SCRATCH/first/scripts/toolbox" keep-crates
+	succeeded || return
+	run borrow small down "$SCRATCH/second/scripts/toolbox" run true
+	succeeded || return
+	made=$SCRATCH/second/build/cargo/debug
+	expect "the crate" exists "$made/.fingerprint/clap-1/lib-clap" || return
+	expect "its time, to the nanosecond" [ "$(stat -c %.Y "$made/deps/libclap-1.rlib")" = "$(stat -c %.Y "$SCRATCH/first/build/cargo/debug/deps/libclap-1.rlib")" ] || return
+	expect "nothing that is ours" [ "$(find "$made" -type f | wc -l)" = 2 ]
+}
+
+# A disk without room for them costs their saving only.
+no_room_for_crates() {
+	mkdir -p "$SCRATCH/noroom/toolbox"
+	mount --bind "$SCRATCH/down/toolbox" "$SCRATCH/noroom/toolbox"
+	mkdir -p "$SCRATCH/noroom/crates"
+	mount -t tmpfs -o size=64k tmpfs "$SCRATCH/noroom/crates"
+	checkout third
+	mkdir -p "$SCRATCH/third/build/cargo/debug/.fingerprint/clap-1" "$SCRATCH/third/build/cargo/debug/deps"
+	head -c 200000 /dev/zero >"$SCRATCH/third/build/cargo/debug/deps/libclap-1.rlib"
+	run noroom small noroom "$SCRATCH/third/scripts/toolbox" keep-crates
+	succeeded && expect "nothing half-kept" absent "$SCRATCH/noroom/crates/*"
+}
+
 unknown_command() {
 	run unknown scripts/toolbox frobnicate
 	failed && last_said unknown "unknown command 'frobnicate'"
@@ -167,6 +205,8 @@ toolbox_tests() {
 	tap_test "disk full while the toolbox is made: one sentence" disk_full_at 230m "making the toolbox"
 	# bad input: the same command with more room => it continues
 	tap_test "disk full: with more room the same command continues" disk_has_room_again
+	# bad input: a package that an interrupted download left short => not trusted
+	tap_test "a package that an interrupted download left short is not trusted" short_package_is_not_trusted
 	# bad input: Ctrl-C while package indexes are fetched => nothing is left that could be taken for whole
 	tap_test "Ctrl-C at the package indexes leaves nothing" stopped INT "looking up the toolbox's packages"
 	# bad input: Ctrl-C while packages are downloaded => the same
@@ -176,16 +216,17 @@ toolbox_tests() {
 	tap_test "Ctrl-C late in making the root leaves nothing" stopped INT "making the toolbox" exists "$SCRATCH/stop/toolbox/*.new/var/lib/dpkg/info/apt.list"
 	# bad input: SIGKILL while the toolbox is made => no process is left
 	tap_test "SIGKILL while the root is made leaves no process" stopped KILL "making the toolbox" exists "$SCRATCH/stop/toolbox/*.new/usr/bin/dpkg"
+	# bad input: two runs at once => one makes it, the other waits
+	tap_test "two runs at once, in what Ctrl-C has left: one makes it, the other waits" two_runs_at_once
 	# bad input: the same command after Ctrl-C at several points => it continues
 	tap_test "after Ctrl-C at several points the same command continues" continues_after_interruptions
-	# bad input: two runs at once => one makes it, the other waits
-	tap_test "two runs at once in an empty cache: one makes it, the other waits" two_runs_at_once
-	# bad input: a package that an interrupted download left short => not trusted
-	tap_test "a package that an interrupted download left short is not trusted" short_package_is_not_trusted
 	# bad input: not being root => one sentence
 	tap_test "without root: one sentence" not_root
 	# bad input: a cache that cannot be written => one sentence
 	tap_test "a cache that cannot be written: one sentence" cache_not_writable
+	tap_test "crates that one checkout has compiled are there for the next, ours are not" crates_are_kept
+	# bad input: a disk without room for compiled crates => they are not kept, nothing fails
+	tap_test "disk full while compiled crates are kept: they are not, nothing fails" no_room_for_crates
 	# bad input: an unknown command => one sentence
 	tap_test "an unknown command: one sentence" unknown_command
 	tap_test "the status of a command in the toolbox is that of the run" status_passes
