@@ -237,6 +237,11 @@ fn ensure_bound(device: &DevicePlan) -> io::Result<()> {
     }
 }
 
+/// Whether this kernel watches memory and locks, and is several times slower for it.
+pub(crate) fn has_checkers() -> bool {
+    Path::new("/sys/kernel/debug/kmemleak").exists()
+}
+
 /// All lines of the kernel's log so far, without prefixes.
 pub(crate) fn kernel_log() -> io::Result<Vec<String>> {
     use std::io::Read;

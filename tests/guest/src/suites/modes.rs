@@ -276,7 +276,9 @@ fn intx_neighbour(env: &Env) {
             }
         });
         let _stop = StopOnDrop(&done);
-        for _ in 0..5 {
+        // With an interrupt line, and somebody who rings all the time, each costs a kernel with all checkers 8 s.
+        let rounds = if system::has_checkers() { 2 } else { 5 };
+        for _ in 0..rounds {
             system::unbind(&bdf).expect("unbind");
             drain(&other);
             other.ring(env.other_expected().peer, 0).expect("ring");
