@@ -126,7 +126,19 @@ impl WaitQueue {
         if deadline == Deadline::Now {
             return Err(EAGAIN);
         }
+        self.queue_until(deadline, ready)
+    }
 
+    /// Like [`Self::wait_until`], for one who has just looked in vain: queues first.
+    ///
+    /// # Errors
+    ///
+    /// `ETIMEDOUT` at the deadline, `ERESTARTSYS` on a signal.
+    pub(crate) fn queue_until<R>(
+        &self,
+        deadline: Deadline,
+        mut ready: impl FnMut() -> Option<R>,
+    ) -> Result<R> {
         let mut expired = false;
         let entry = Opaque::<bindings::wait_queue_entry>::uninit();
         // SAFETY: `entry` stays where it is until `finish_wait` below has taken it off the queue.
@@ -153,6 +165,10 @@ impl WaitQueue {
                 break Err(ETIMEDOUT);
             }
             expired = sleep_until(deadline);
+            // Before it queues again: whoever has woken it may still hold the queue's lock, on another CPU.
+            if let Some(value) = ready() {
+                break Ok(value);
+            }
         };
         // SAFETY: Both are initialised; afterwards nothing refers to `entry` any more.
         unsafe { bindings::finish_wait(self.head.get(), entry.get()) };

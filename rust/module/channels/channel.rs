@@ -349,18 +349,38 @@ impl Channel {
     pub(super) fn wait(
         &self,
         deadline: Deadline,
+        step: impl FnMut(&mut State, &SharedMemory) -> Outcome<bool>,
+    ) -> Result {
+        self.count_wakeups(step, |ready| self.queue.wait_until(deadline, ready))
+    }
+
+    /// The same, without limit, for one who has just looked in vain.
+    ///
+    /// # Errors
+    ///
+    /// `ENODEV`, and those of [`WaitQueue::queue_until`].
+    pub(super) fn wait_having_looked(
+        &self,
+        step: impl FnMut(&mut State, &SharedMemory) -> Outcome<bool>,
+    ) -> Result {
+        self.count_wakeups(step, |ready| self.queue.queue_until(Deadline::Never, ready))
+    }
+
+    /// Waits by `wait`, and counts if that has slept.
+    fn count_wakeups(
+        &self,
         mut step: impl FnMut(&mut State, &SharedMemory) -> Outcome<bool>,
+        wait: impl FnOnce(&mut dyn FnMut() -> Option<Result>) -> Result<Result>,
     ) -> Result {
         let mut looks = 0u32;
-        let ready = || {
+        let result = wait(&mut || {
             looks = looks.saturating_add(1);
             match self.step(&mut step) {
                 Ok(true) => Some(Ok(())),
                 Ok(false) => None,
                 Err(error) => Some(Err(error)),
             }
-        };
-        let result = self.queue.wait_until(deadline, ready)?;
+        })?;
         // The first look is before it sleeps.
         if looks > 1 {
             self.link.counters.wakeups.increment();

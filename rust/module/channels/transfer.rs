@@ -16,7 +16,8 @@ use crate::{
         anon::Patience,
         copy::Fetch,
         memory::SharedMemory,
-        trace, //
+        trace,
+        wait::Deadline, //
     },
     link::Inside,
     protocol::channel::{
@@ -248,7 +249,10 @@ impl Patient {
             return Err(ERESTARTSYS);
         }
         self.tries = self.tries.saturating_add(1);
-        channel.wait(patience.deadline(), step)
+        match patience {
+            Patience::Wait => channel.wait_having_looked(step),
+            Patience::Nonblocking | Patience::NoWait => channel.wait(Deadline::Now, step),
+        }
     }
 }
 
