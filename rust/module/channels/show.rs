@@ -58,6 +58,10 @@ pub(super) fn fdinfo(channel: &Channel, to: &SeqFile) {
     seq_print!(to, "ivshmem-file:\t{}\n", channel.counted.id().0);
     seq_print!(to, "ivshmem-peer:\t{}\n", channel.peer());
     seq_print!(to, "ivshmem-port:\t0\n");
+    match channel.vector() {
+        Some(vector) => seq_print!(to, "ivshmem-vector:\t{vector}\n"),
+        None => seq_print!(to, "ivshmem-vector:\tnone\n"),
+    }
     seq_print!(to, "ivshmem-link:\t{}\n", word(seen.link));
     seq_print!(to, "ivshmem-acknowledge:\t{acknowledge}\n");
     seq_print!(to, "ivshmem-max-message:\t{}\n", seen.max_message);

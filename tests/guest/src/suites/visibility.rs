@@ -98,7 +98,7 @@ pub(super) fn counter(node: &Path, name: &str) -> u64 {
 }
 
 /// A table in debugfs, by its first column.
-fn table(node: &Path, name: &str) -> BTreeMap<u64, Vec<u64>> {
+pub(super) fn table(node: &Path, name: &str) -> BTreeMap<u64, Vec<u64>> {
     let text = fs::read_to_string(debug_dir(node).join(name)).expect(name);
     let number = |word: &str| word.parse().expect("a number");
     let row = |line: &str| line.split(' ').map(number).collect::<Vec<u64>>();

@@ -2,8 +2,9 @@
 //! What sysfs, debugfs, fdinfo and tracepoints show of channels.
 
 use super::{becomes, connect_far, connect_near, ends_with, soon, system, Ends, Env, Test};
+use crate::suites::interrupts;
 use crate::suites::tracing::{assert_order, Trace};
-use crate::suites::visibility::{counter, fdinfo};
+use crate::suites::visibility::{counter, fdinfo, table};
 use ivshmem::{ChannelLink, ConnectOptions, Deadline};
 use std::collections::BTreeMap;
 use std::fs;
@@ -13,6 +14,11 @@ pub(in super::super) const TESTS: &[Test] = &[
         "fdinfo of a channel tells its numbers and how it stands",
         numbers,
     ),
+    Test::two_peers(
+        "fdinfo of a channel tells on which vector the peer rings",
+        vector,
+    )
+    .only_if(interrupts),
     Test::two_peers("fdinfo of a channel that has ended says how", ended),
     Test::two_peers("sysfs and debugfs count and list open channels", listed),
     Test::two_peers("debugfs counts links, ends and messages", counted),
@@ -63,6 +69,22 @@ fn numbers(env: &Env) {
     assert_eq!(lines(&info, &["sent", "received"]), ["1", "1"]);
     let file = fdinfo(&ends.far)["file"].clone();
     assert_ne!(file, fdinfo(&ends.near)["file"], "they can be told apart");
+}
+
+fn vector(env: &Env) {
+    let Ends { near, far } = explicit_near(env);
+    let vector: u64 = fdinfo(&near)["vector"].parse().expect("a number");
+    let taken = || table(env.node(), "vectors")[&vector][0];
+    let before = taken();
+    std::thread::scope(|scope| {
+        scope.spawn(|| while near.receive_message().expect("receive").is_some() {});
+        let rung = system::wait_until(soon(), || {
+            far.send(b"to one who waits").expect("send");
+            taken() > before
+        });
+        drop(far);
+        assert!(rung, "no interrupt on vector {vector}");
+    });
 }
 
 fn ended(env: &Env) {
