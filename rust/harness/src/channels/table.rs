@@ -122,35 +122,45 @@ pub(super) fn markdown(
     ];
     let floor = figures.get("pingpong", 0, "trip", 0);
     let mut text = format!("`{command}`, on {kernel}, under TCG:\n\n");
-    text += "| way, section | 64-byte messages | 4-KiB messages | round trip of 64 bytes | to ping-pong |\n";
-    text += "| --- | ---: | ---: | ---: | ---: |\n";
+    text += "| way, section | 64-byte messages | 4-KiB messages | round trip of 64 bytes | to ping-pong | not placed, to ping-pong |\n";
+    text += "| --- | ---: | ---: | ---: | ---: | ---: |\n";
     for (way, section, name) in ways() {
         let trip = get(way, section, "trip", SHORT)?;
-        let to_floor = floor.map_or("".into(), |floor| format!("{:.2}", trip / floor));
+        let to_floor = |trip| floor.map_or("".into(), |floor| format!("{:.2}", trip / floor));
+        let anywhere = get(way, section, "anywhere", SHORT)?;
         // Writing into a string does not fail.
         let _ = writeln!(
             text,
-            "| {name} | {:.2} | {:.2} | {:.2} | {to_floor} |",
+            "| {name} | {:.2} | {:.2} | {:.2} | {} | {} |",
             get(way, section, "stream", SHORT)? / base[0],
             get(way, section, "stream", LONG)? / base[1],
             trip / base[2],
+            to_floor(trip),
+            to_floor(anywhere),
         );
     }
     let copy = get("memcpy", 0, "copy", LONG)?;
     let _ = writeln!(
         text,
-        "| memcpy in the guest | | {:.2} | | |",
+        "| memcpy in the guest | | {:.2} | | | |",
         copy / base[1]
     );
     let null = get("null", 0, "call", SHORT)?;
-    let _ = writeln!(text, "| write to /dev/null | {:.2} | | | |", null / base[0]);
+    let _ = writeln!(
+        text,
+        "| write to /dev/null | {:.2} | | | | |",
+        null / base[0]
+    );
     if let Some(floor) = floor {
         let trip = floor / base[2];
-        let _ = writeln!(text, "| in-kernel ping-pong | | | {trip:.2} | 1.00 |");
+        let _ = writeln!(
+            text,
+            "| in-kernel ping-pong | | | {trip:.2} | 1.00 | 1.00 |"
+        );
     }
     let _ = writeln!(
         text,
-        "\nAll but the last column are multiples of TCP's figures in the same run: messages per second (more is \
+        "\nAll but the last two columns are multiples of TCP's figures in the same run: messages per second (more is \
          better), median round trips (less is better).\n"
     );
     text += &accesses(figures)?;

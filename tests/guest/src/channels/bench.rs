@@ -3,13 +3,14 @@
 //! same steps in the same order; peer 0 measures, peer 1 answers.
 //!
 //! Results are comments of the report, `bench WAY SECTION KIND SIZE VALUE`: messages per second
-//! (`stream`, `copy`, `call`), or the median of round trips in nanoseconds (`trip`; of `pingpong` between
-//! interrupt handlers). SECTION is the size of the
-//! output sections in bytes, 0 where there are none. Where there are, `statistics WAY/SECTION/KIND/SIZE/COUNT/begin JSON`
+//! (`stream`, `copy`, `call`), or the median of round trips in nanoseconds (`trip`; `anywhere` before the programs are
+//! placed; of `pingpong` between interrupt handlers). SECTION is the size of the output sections in bytes, 0 where there
+//! are none. Where there are, `statistics WAY/SECTION/KIND/SIZE/COUNT/begin JSON`
 //! and `.../end JSON` tell what the device model had counted before and after these COUNT messages or round trips.
 //! `rust/harness/src/channels/bench.rs` reads them.
 
 use super::cost::tell_statistics;
+use super::place::{self, Placed};
 use super::stream;
 use super::transport::{connect, Confirm, Transport};
 use super::Failure;
@@ -29,6 +30,8 @@ pub(super) const LONG: usize = 4096;
 
 /// The vector for doorbells between interrupt handlers; neither channels nor rings use it on this link.
 const PING_VECTOR: u32 = 3;
+/// Round trips that show on which processor a way interrupts.
+const TRIAL: u64 = 50;
 /// Most of them at once.
 const PING_MAX: u64 = 4096;
 /// How long they may take.
@@ -176,6 +179,11 @@ impl<'a> Bench<'a> {
         report: &mut Report,
     ) -> Result<(), Failure> {
         let section = link.map_or(0, |link| link.section);
+        let before = place::taken()?;
+        if let Some(trip) = self.trips(way, self.amounts.trips)? {
+            report.comment(&format!("bench {name} {section} anywhere {SHORT} {trip}"))?;
+        }
+        let _placed = Placed::by_interrupts(&before)?;
         for (size, count) in [(SHORT, self.amounts.short), (LONG, self.amounts.long)] {
             if self.id == 0 {
                 let what = format!("{name}/{section}/stream/{size}/{count}");
@@ -194,6 +202,22 @@ impl<'a> Bench<'a> {
             answer(way, count)?;
         }
         Ok(())
+    }
+
+    /// Has this thread run where the interrupts come that wake it.
+    pub(super) fn place(&self, way: &dyn Transport) -> Result<Placed, Failure> {
+        let before = place::taken()?;
+        self.trips(way, TRIAL)?;
+        Placed::by_interrupts(&before)
+    }
+
+    /// Round trips; their median, for the first guest.
+    fn trips(&self, way: &dyn Transport, count: u64) -> Result<Option<u128>, Failure> {
+        if self.id == 0 {
+            return Ok(Some(call(way, count)?));
+        }
+        answer(way, count)?;
+        Ok(None)
     }
 
     /// Measures, and tells what the device model of `link` has counted before and afterwards.

@@ -11,6 +11,7 @@
 //! | `restarts`, `session` | many sessions, as one side is restarted again and again |
 //! | `cost` | messages whose register accesses are counted |
 //! | `bench`, `stream` | how fast messages go; TCP and virtio-serial, to compare with |
+//! | `place` | on which processor they are sent and received meanwhile |
 //! | `profile` | what costs how much of that |
 //! | `log` | what is known of them when a guest is gone |
 
@@ -19,6 +20,7 @@ mod cost;
 mod exchange;
 mod log;
 mod message;
+mod place;
 mod profile;
 mod restarts;
 mod ring;

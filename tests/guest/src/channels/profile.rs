@@ -57,6 +57,7 @@ fn steps(plan: &Plan, bench: &Bench, report: &mut Report) -> Result<(), Failure>
     for way in ["channel", "ring"] {
         let transport = connect(way, node, Confirm::WhenRead)?;
         transport.wait_up()?;
+        let _placed = bench.place(transport.as_ref())?;
         profile.stream(way, transport.as_ref(), SHORT, amounts.short)?;
         profile.stream(way, transport.as_ref(), LONG, amounts.long)?;
         profile.step(&format!("{way}-trip"), amounts.trips, |first| {
@@ -68,6 +69,7 @@ fn steps(plan: &Plan, bench: &Bench, report: &mut Report) -> Result<(), Failure>
         })?;
         bench.meet()?;
     }
+    let _placed = bench.place(&bench.tcp)?;
     profile.stream("tcp", &bench.tcp, SHORT, amounts.short)
 }
 
