@@ -10,7 +10,7 @@
 # crates_store: sets STORE to where the crates of this checkout, as it is now, are kept.
 crates_store() {
 	local key
-	key=$(cd "$CHECKOUT" && cat Cargo.lock rust/inmate/Cargo.lock "$ROOT/.packages" 2>/dev/null | sha256sum)
+	key=$(cat "$CHECKOUT/Cargo.lock" "$CHECKOUT/rust/inmate/Cargo.lock" "$ROOT/.packages" | sha256sum)
 	STORE=$CACHE/crates/${key:0:16}
 }
 

@@ -147,7 +147,7 @@ ends_with_its_run() {
 # checkout NAME: another checkout, of which only the scripts count here.
 checkout() {
 	mkdir -p "$SCRATCH/$1"
-	cp -r scripts Cargo.lock "$SCRATCH/$1/"
+	cp -r --parents scripts Cargo.lock rust/inmate/Cargo.lock "$SCRATCH/$1/"
 }
 
 # What cargo leaves of a third-party crate, of one of ours, and of a test's program.

@@ -89,7 +89,7 @@ impl Kernel {
         };
         let machine = Machine::for_kernel(&or("KERNEL_ARCH", "amd64"))?;
         let usual = match machine {
-            Machine::Pc => "stock",
+            Machine::Pc | Machine::ExpressPc => "stock",
             Machine::Virt => "arm64",
         };
         Ok(Self {

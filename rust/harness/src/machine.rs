@@ -2,7 +2,7 @@
 //! The machines that QEMU emulates: which program, which processor, where console and report are.
 //!
 //! Everything that depends on the architecture of a guest is here, and used by `qemu.rs` and
-//! `kernel.rs`. Devices sit on PCI bus 0 of both machines, in the slots of the plan, and their INTx
+//! `kernel.rs`. Devices sit on PCI bus 0 of all machines, in the slots of the plan, and their INTx
 //! pins are swizzled alike: two devices whose slots differ by a multiple of 4 share a line.
 
 use anyhow::{bail, Result};
@@ -13,6 +13,9 @@ pub(crate) enum Machine {
     /// x86-64 PC. The bare-metal inmate is always one.
     #[default]
     Pc,
+    /// The same with PCI Express, for guests that use interrupt lines: a PC's firmware tells them by a loop in its
+    /// tables, and with all checkers that takes seconds each time a device is bound.
+    ExpressPc,
     /// arm64 without a counterpart in hardware, with GICv3 and its ITS for MSI-X.
     Virt,
 }
@@ -31,6 +34,14 @@ impl Machine {
         }
     }
 
+    /// The same machine for a guest that uses interrupt lines.
+    pub(crate) fn with_lines(self) -> Self {
+        match self {
+            Self::Pc => Self::ExpressPc,
+            other => other,
+        }
+    }
+
     /// QEMU's options for the machine itself. Linux on TCG is fastest with these processors; the one
     /// for arm64 is also one that knows pages of 16 KiB. A PC's ACPI tables have methods for each slot that
     /// something can be plugged into, which is not done here: without them the debug kernel boots in half
@@ -45,6 +56,12 @@ impl Machine {
                 "-global",
                 "PIIX4_PM.acpi-root-pci-hotplug=off",
             ],
+            Self::ExpressPc => &[
+                "-M",
+                "q35",
+                "-global",
+                "ICH9-LPC.acpi-pci-hotplug-with-bridge-support=off",
+            ],
             Self::Virt => &["-M", "virt,gic-version=3", "-cpu", "cortex-a76"],
         }
     }
@@ -54,7 +71,7 @@ impl Machine {
     /// first process knows (`tests/guest/src/report.rs`).
     pub(crate) fn kernel_words(self) -> &'static str {
         match self {
-            Self::Pc => "console=ttyS0 tsc=reliable no_timer_check",
+            Self::Pc | Self::ExpressPc => "console=ttyS0 tsc=reliable no_timer_check",
             Self::Virt => "console=ttyAMA0",
         }
     }
@@ -62,7 +79,7 @@ impl Machine {
     /// Name of the folder, in cargo's output, of programs for this machine.
     pub(crate) fn target(self) -> &'static str {
         match self {
-            Self::Pc => "x86_64-unknown-linux-gnu",
+            Self::Pc | Self::ExpressPc => "x86_64-unknown-linux-gnu",
             Self::Virt => "aarch64-unknown-linux-gnu",
         }
     }

@@ -102,7 +102,7 @@ impl Settings {
     /// The QEMU that emulates `machine`.
     pub(crate) fn qemu(&self, machine: Machine) -> &str {
         match machine {
-            Machine::Pc => &self.qemu,
+            Machine::Pc | Machine::ExpressPc => &self.qemu,
             Machine::Virt => &self.qemu_arm64,
         }
     }
@@ -124,7 +124,7 @@ impl Settings {
     pub(crate) fn guest_program(&self, kernel: &Kernel, name: &str) -> Result<PathBuf> {
         let own = self.programs_folder()?;
         let folder = match kernel.machine {
-            Machine::Pc => own,
+            Machine::Pc | Machine::ExpressPc => own,
             other => own.join("../..").join(other.target()).join("release"),
         };
         existing(folder.join(name), "make user")

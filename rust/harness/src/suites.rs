@@ -40,6 +40,28 @@ const COMMON: &[&str] = &[
     "load",
 ];
 
+/// Those of them that see how memory and registers lie.
+const SHAPES: &[&str] = &[
+    "info",
+    "region",
+    "mapping",
+    "ioctl",
+    "state",
+    "events",
+    "sharing",
+    "subscription",
+    "poll",
+    "nowait",
+    "buffers",
+    "compat",
+    "node",
+    "visibility",
+    "module",
+    "power",
+    "removal",
+    "load",
+];
+
 /// Those that do not need all sections.
 const CORE: &[&str] = &["info", "ioctl", "state", "events", "poll"];
 
@@ -136,6 +158,8 @@ struct Boot {
     devices: Vec<DevicePlan>,
     /// Further words of the kernel's command line.
     words: String,
+    /// Interrupts come on lines.
+    lines: bool,
 }
 
 impl Boot {
@@ -146,7 +170,15 @@ impl Boot {
             suites,
             devices,
             words: String::new(),
+            lines: false,
         }
+    }
+
+    /// A guest with interrupt lines, and two devices on one of them.
+    fn with_lines(name: &'static str, suites: &'static [&'static str]) -> Self {
+        let mut boot = Self::new(name, suites, on_one_line());
+        boot.lines = true;
+        boot
     }
 
     /// The same with further words on the kernel's command line.
@@ -262,7 +294,7 @@ fn boots() -> Vec<Boot> {
         Boot::new("Jailhouse shape, trapping", COMMON, two_peers(&usual())),
         Boot::new(
             "BAR 2 shape, mapped",
-            COMMON,
+            SHAPES,
             two_peers(&DevicePlan {
                 shape: Shape::Bar2,
                 protection: Protection::Mapped,
@@ -339,9 +371,9 @@ fn boots() -> Vec<Boot> {
                 ..usual()
             }),
         ),
-        Boot::new("channels, INTx", CHANNELS_CORE, on_one_line()),
+        Boot::with_lines("channels, INTx", CHANNELS_CORE),
         Boot::new("channels, polling", CHANNELS_CORE, two_peers(&usual())).words("pci=nomsi"),
-        Boot::new("INTx, two devices on one line", INTX, on_one_line()),
+        Boot::with_lines("INTx, two devices on one line", INTX),
         Boot::new(
             "polling: neither MSI-X nor INTx",
             POLLING,
@@ -448,6 +480,9 @@ fn run_boot(
     };
     let mut spec = guest_spec("guest", kernel, archive, &plan, &links);
     spec.words = format!("{} {}", boot.words, spec.words);
+    if boot.lines {
+        spec.machine = spec.machine.with_lines();
+    }
     spec.prefix = settings.verbose.then(|| "guest | ".into());
     let mut guest = Guest::start(settings, folder, &spec)?;
     guest.wait(limit)?;
