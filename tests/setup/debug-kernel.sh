@@ -101,7 +101,7 @@ options_missing() {
 
 debug_disk_too_small() {
 	mkdir -p "$SCRATCH/small"
-	mount -t tmpfs -o size=30m tmpfs "$SCRATCH/small"
+	mount -t tmpfs -o size=12m tmpfs "$SCRATCH/small"
 	borrow_for_debug small
 	# The source is that of the cache `debug`: this path leads there from here and from inside the toolbox.
 	ln -s "$PWD" "$SCRATCH/ivshmem"
