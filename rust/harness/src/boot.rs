@@ -174,7 +174,7 @@ pub(crate) fn guest_spec(
         initramfs: Some(initramfs.into()),
         reports: true,
         services: links.services(),
-        words: plan.words(),
+        words: format!("{} {}", kernel.flavour.words(), plan.words()),
         devices: links.sockets(&plan.devices),
         ..GuestSpec::default()
     }
