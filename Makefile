@@ -145,7 +145,9 @@ attack: user-amd64 ## a seeded peer attacks its channels while others talk, debu
 # Modules with one mistake each (tests/mutants/); empty: all.
 MUTANT ?=
 mutants: stock-module user-amd64 inmate ## modules with one mistake each: the tests must catch them (MUTANT=)
-	@scripts/with-kernels stock scripts/lib/mutants.sh run $(MUTANT)
+	@kernels=$$(scripts/lib/mutants.sh kernels $(MUTANT)) || exit; status=0; for kernel in $$kernels; do \
+		$(MODULE) $$kernel && scripts/with-kernels $$kernel scripts/lib/mutants.sh run $(MUTANT) || status=1; \
+	done; exit $$status
 
 .PHONY: bad-input-doc
 bad-input-doc: user ## write Documentation/bad-input.md from the tests

@@ -1,24 +1,47 @@
 #!/bin/bash
 # SPDX-License-Identifier: MIT OR Apache-2.0
 #
-# usage: mutants.sh check          whether every patch of tests/mutants/ applies to the module as it is
-#        mutants.sh run [NAME...]  makes each mutant (or those) and runs the guest suites that are to catch it
+# usage: mutants.sh check              whether every patch of tests/mutants/ applies to the module as it is
+#        mutants.sh kernels [NAME...]  which kernels all mutants (or those) are for
+#        mutants.sh run [NAME...]      makes each of them that is for this kernel, and runs the guest suites that are to catch it
 #
-# In the toolbox with a kernel (scripts/with-kernels). A mutant is a module with one mistake, with lines about it in the patch's head:
+# `check` and `run` are for the toolbox, with a kernel (scripts/with-kernels). A mutant is a module with one mistake, with lines about it in the patch's head:
 #   Mutant: WORDS     what it is
 #   Suites: NAME...   what `ivshmem-harness test-guest --suite` is to run
+#   Kernel: NAME      which kernel can tell, if that is not the stock kernel
 #   Result: WORDS     part of the name of the result that has to fail, if that is none of a test of these suites
 # It is caught if such a result fails. If all of them pass, a test is missing. Whatever else goes wrong decides nothing: a mutant that
-# does not build, a guest that does not start, other results that fail. Both are failures. Results: build/results/mutants.tap.
+# does not build, a guest that does not start, other results that fail. Both are failures. Results: build/results/mutants-KERNEL.tap.
 set -uo pipefail
 . scripts/lib/tap.sh
 # shellcheck source=/dev/null
-. "$IVSHMEM_KERNEL_ENV"
+[ -z "${IVSHMEM_KERNEL_ENV:-}" ] || . "$IVSHMEM_KERNEL_ENV"
 
 HARNESS=build/cargo/x86_64-unknown-linux-gnu/release/ivshmem-harness
 
 # header PATCH NAME: a line of a patch's own head.
 header() { sed -n "s/^$2: //p;/^diff /q" "$1"; }
+
+# kernel_of PATCH: the kernel that can tell.
+kernel_of() {
+	local name
+	name=$(header "$1" Kernel)
+	echo "${name:-stock}"
+}
+
+# patches [NAME...]: sets PATCHES to all, or to those; ends the script if there is no such mutant.
+patches() {
+	local name
+	[ $# -gt 0 ] || { PATCHES=(tests/mutants/*.patch); return; }
+	PATCHES=()
+	for name; do
+		[ -e "tests/mutants/$name.patch" ] || {
+			echo "there is no mutant '$name': see tests/mutants/" >&2
+			exit 2
+		}
+		PATCHES+=("tests/mutants/$name.patch")
+	done
+}
 
 # deciding PATCH: reads names of results; those that decide about the mutant.
 deciding() {
@@ -86,22 +109,22 @@ run_one() {
 
 case ${1:-} in
 check) check ;;
+kernels)
+	shift
+	patches "$@"
+	for patch in "${PATCHES[@]}"; do kernel_of "$patch"; done | sort -ru
+	;;
 run)
 	shift
-	names=("$@")
-	[ $# -gt 0 ] || mapfile -t names < <(basename -s .patch -a tests/mutants/*.patch)
-	tap_begin mutants
-	for name in "${names[@]}"; do
-		[ -e "tests/mutants/$name.patch" ] || {
-			echo "there is no mutant '$name': see tests/mutants/" >&2
-			exit 2
-		}
-		run_one "tests/mutants/$name.patch"
+	patches "$@"
+	tap_begin "mutants-$KERNEL_NAME"
+	for patch in "${PATCHES[@]}"; do
+		[ "$(kernel_of "$patch")" != "$KERNEL_NAME" ] || run_one "$patch"
 	done
 	tap_end
 	;;
 *)
-	echo "usage: mutants.sh check | run [NAME...]" >&2
+	echo "usage: mutants.sh check | kernels [NAME...] | run [NAME...]" >&2
 	exit 2
 	;;
 esac
